@@ -1,0 +1,53 @@
+# One verb, one command. Hooks and CI call these and nothing else.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUN := $(BIN)/python
+
+.PHONY: setup setup-demo fmt check test unit demo bench golden clean
+
+setup: $(VENV)/.dev          ## everything a developer needs
+setup-demo: $(VENV)/.demo    ## only what `make demo` needs
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: requirements/demo.txt pyproject.toml | $(BIN)/python
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements/demo.txt
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(RUN) -m compileall -q src $(VENV)/lib || true
+	touch $@
+
+$(VENV)/.dev: requirements/dev.txt requirements/demo.txt pyproject.toml | $(BIN)/python
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(RUN) -m compileall -q src $(VENV)/lib || true
+	touch $@
+
+fmt: setup
+	$(BIN)/ruff format src tests benchmarks
+	$(BIN)/ruff check --fix src tests benchmarks
+
+check: setup
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: setup
+	$(RUN) -m pytest tests/unit
+
+test: setup
+	$(RUN) -m pytest
+
+demo: setup-demo
+	$(RUN) examples/iris/demo.py
+
+bench: setup
+	$(RUN) -m benchmarks
+
+golden: setup
+	$(RUN) -m pytest tests --rewrite-golden -k golden
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .demo

@@ -1,0 +1,7 @@
+"""Where objects live and pods run.
+
+`base` is the contract, `kubernetes/` an API server reached over HTTP, `local/` a store, a
+Kubernetes API façade, workload controllers and a node agent on this machine. Nothing here knows
+what an InferenceService means. May import `api`, `settings` and `lib`; only `modes` imports a
+backend.
+"""
