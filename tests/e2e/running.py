@@ -1,0 +1,193 @@
+"""A real Kedge for the end-to-end tests: started, spoken to by foreign clients, stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def wait_for(what: Callable[[], T], seconds: float = 20.0, message: str = "") -> T:
+    """The first truthy value of `what()`; fails with `message` after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not (value := what()):
+        assert time.monotonic() < deadline, message or "the condition did not come true in time"
+        time.sleep(0.02)
+    return value
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def processes_under(data_dir: Path) -> list[str]:
+    """Every live process whose command line or environment names the data directory."""
+    found = []
+    needle = str(data_dir).encode()
+    for proc in Path("/proc").iterdir():
+        if not proc.name.isdigit() or int(proc.name) == os.getpid():
+            continue
+        try:
+            text = (proc / "cmdline").read_bytes() + (proc / "environ").read_bytes()
+            state = (proc / "stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+        if needle in text and state != "Z":
+            found.append(f"{proc.name} {(proc / 'cmdline').read_bytes()[:120]!r}")
+    return found
+
+
+class RunningKedge:
+    """One `kedge up`.
+
+    Attributes:
+        data_dir: its data directory.
+        port: the gateway's port; api_port: the API's.
+    """
+
+    def __init__(self, data_dir: Path, *arguments: str) -> None:
+        self.data_dir = data_dir
+        self.port, self.api_port = free_port(), free_port()
+        self._arguments = arguments
+        self.process: subprocess.Popen[str] | None = None
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.data_dir / "kubeconfig"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "KUBECONFIG": str(self.kubeconfig), "KEDGE_HOME": str(self.data_dir)}
+
+    def start(self) -> dict[str, Any]:
+        """Start and wait until ready; what `ready.json` says."""
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        self.process = subprocess.Popen(
+            [
+                sys.executable, "-m", "kedge", "up", "--data-dir", str(self.data_dir),
+                "--port", str(self.port), "--api-port", str(self.api_port), *self._arguments,
+            ],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        ready = self.data_dir / "ready.json"
+        wait_for(
+            lambda: ready.exists() or self._ended(),
+            60,
+            f"Kedge did not get ready:\n{self.logs()}",
+        )
+        document: dict[str, Any] = json.loads(ready.read_text())
+        return document
+
+    def _ended(self) -> bool:
+        assert self.process is not None
+        if self.process.poll() is None:
+            return False
+        raise AssertionError(f"kedge up ended:\n{self.process.stdout.read()}\n{self.logs()}")  # type: ignore[union-attr]  # stdout is a pipe
+
+    def stop(self) -> None:
+        """End it as Ctrl-C would; fail when anything is left behind."""
+        if self.process is None:
+            return
+        self.process.send_signal(signal.SIGTERM)
+        self.process.communicate(timeout=60)
+        self.process = None
+        wait_for(
+            lambda: not processes_under(self.data_dir),
+            10,
+            f"left behind: {processes_under(self.data_dir)}",
+        )
+
+    def kill(self) -> None:
+        """kill -9 of the supervisor."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.communicate()
+        self.process = None
+
+    def part(self, name: str) -> int:
+        """The pid of a part (control, data, envoy)."""
+        marks = {"envoy": b"bootstrap", "control": b"\0control\0", "data": b"\0data\0"}
+        assert self.process is not None
+        for proc in Path("/proc").iterdir():
+            if proc.name.isdigit():
+                try:
+                    stat = (proc / "stat").read_text().rpartition(")")[2].split()
+                    line = (proc / "cmdline").read_bytes()
+                except OSError:
+                    continue
+                if int(stat[1]) == self.process.pid and marks[name] in line:
+                    return int(proc.name)
+        raise AssertionError(f"{name} is not running")
+
+    def logs(self) -> str:
+        text = ""
+        for path in sorted((self.data_dir / "logs").glob("*.log")):
+            if path.name != "access.log":
+                tail = path.read_text(errors="replace")[-3000:]
+                text += f"--- {path.name}\n{tail}\n"
+        return text
+
+    def run(self, *argv: str, input: str | None = None, check: bool = True) -> str:
+        """Run a client command against this Kedge; its output."""
+        done = subprocess.run(
+            argv, env=self.environment, input=input, text=True, capture_output=True, timeout=120
+        )
+        if check:
+            assert done.returncode == 0, f"{argv}: {done.stdout}{done.stderr}"
+        return done.stdout + done.stderr
+
+    def kubectl(self, *arguments: str, input: str | None = None, check: bool = True) -> str:
+        kubectl = shutil.which("kubectl")
+        assert kubectl is not None, "kubectl is not installed"
+        return self.run(kubectl, *arguments, input=input, check=check)
+
+    def kedge(self, *arguments: str, input: str | None = None, check: bool = True) -> str:
+        return self.run(sys.executable, "-m", "kedge", *arguments, input=input, check=check)
+
+    def get(self, kind: str, name: str, namespace: str = "default") -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(
+            self.kubectl("get", kind, name, "-n", namespace, "-o", "json")
+        )
+        return found
+
+    def post(self, path: str, body: Any, host: str | None = None) -> tuple[int, Any]:
+        """POST JSON to the gateway; status and decoded answer."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}",
+            data=json.dumps(body).encode(),
+            headers={"content-type": "application/json", **({"host": host} if host else {})},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return answer.status, json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            text = error.read()
+            error.close()
+            try:
+                return error.code, json.loads(text)
+            except ValueError:
+                return error.code, text.decode(errors="replace")
+
+
+def condition(obj: dict[str, Any], type: str = "Ready") -> dict[str, Any]:
+    """The condition of that type, or an empty one."""
+    for entry in obj.get("status", {}).get("conditions", []):
+        if entry["type"] == type:
+            found: dict[str, Any] = entry
+            return found
+    return {}
