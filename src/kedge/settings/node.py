@@ -1,0 +1,194 @@
+"""The node agent's settings: which image name runs which command, and what the machine has."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kedge.lib.errors import KedgeError
+
+
+class ImagesError(KedgeError):
+    """The image file cannot be understood."""
+
+    reason = "InvalidImages"
+
+
+@dataclass(frozen=True)
+class ImageRule:
+    """What stands in for an image where there is no container engine.
+
+    Attributes:
+        pattern: shell-style pattern of the image without registry host, tag and digest
+            (`kserve/sklearnserver*`).
+        argv: the image's entrypoint; a first word `python` is Kedge's own interpreter.
+        env: environment the image would bring.
+        workdir: working directory the image would bring; empty for the pod's own folder.
+    """
+
+    pattern: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    workdir: str = ""
+
+    def matches(self, image: str) -> bool:
+        return any(fnmatch.fnmatchcase(name, self.pattern) for name in image_names(image))
+
+
+def _serve(runtime: str) -> tuple[str, ...]:
+    return ("python", "-m", "kedge", "serve", runtime)
+
+
+DEFAULT_IMAGES: tuple[ImageRule, ...] = (
+    ImageRule("kserve/sklearnserver*", _serve("sklearn")),
+    ImageRule("kedge/sklearnserver*", _serve("sklearn")),
+    ImageRule("kserve/xgbserver*", _serve("xgboost")),
+    ImageRule("kedge/xgbserver*", _serve("xgboost")),
+    ImageRule("kserve/lgbserver*", _serve("lightgbm")),
+    ImageRule("kedge/lgbserver*", _serve("lightgbm")),
+    ImageRule("kserve/storage-initializer*", ("python", "-m", "kedge.storage")),
+    ImageRule("kedge/storage-initializer*", ("python", "-m", "kedge.storage")),
+    ImageRule("kedge/python*", ("python",)),
+)
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What pods on this node may share.
+
+    Attributes:
+        cpu: cores.
+        memory: bytes.
+        gpus: the ids that `CUDA_VISIBLE_DEVICES` understands, one `nvidia.com/gpu` each.
+        pods: most pods at once.
+    """
+
+    cpu: float
+    memory: int
+    gpus: tuple[str, ...] = ()
+    pods: int = 1000
+
+    @classmethod
+    def of_this_machine(cls) -> Capacity:
+        """Cores and memory as the kernel tells them; GPUs by their device files."""
+        pages, page_size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+        devices = sorted(Path("/dev").glob("nvidia[0-9]*"))
+        return cls(
+            cpu=float(len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else 1.0,
+            memory=pages * page_size,
+            gpus=tuple(device.name.removeprefix("nvidia") for device in devices),
+        )
+
+
+@dataclass(frozen=True)
+class NodeSettings:
+    """One node agent.
+
+    Attributes:
+        name: the Node object's name; pods with this `spec.nodeName` run here.
+        data_dir: parent of the pods' folders.
+        runtime_dir: where the pods' control sockets are.
+        capacity: what the Node object offers.
+        images: image rules in order, the first match wins.
+        python: the interpreter that stands for `python` in a rule.
+        proxy_url: the gateway's pod-facing listener, `http_proxy` of every container; empty for
+            none.
+        cluster_domain: domain of in-cluster names.
+        log_limit_bytes: a container's log is rotated at this size.
+        log_files: rotated log files kept per container.
+        drain_seconds: longest wait for the gateway to stop sending to a pod that ends.
+        user_namespace: own mount namespaces even when not root; None to try and see.
+    """
+
+    name: str
+    data_dir: Path
+    runtime_dir: Path
+    capacity: Capacity
+    images: tuple[ImageRule, ...] = DEFAULT_IMAGES
+    python: str = sys.executable
+    proxy_url: str = ""
+    cluster_domain: str = "cluster.local"
+    log_limit_bytes: int = 10 * 1024 * 1024
+    log_files: int = 3
+    drain_seconds: float = 5.0
+    user_namespace: bool | None = None
+
+    @property
+    def pods_dir(self) -> Path:
+        return self.data_dir / "pods"
+
+    def command_of(self, image: str) -> ImageRule | None:
+        """The first rule that the image matches; None when nothing maps to it."""
+        return next((rule for rule in self.images if rule.matches(image)), None)
+
+
+def image_names(image: str) -> tuple[str, ...]:
+    """The forms of an image name that a pattern may match, from full to bare.
+
+    `docker.io/kserve/sklearnserver:v1` is also `docker.io/kserve/sklearnserver`,
+    `kserve/sklearnserver:v1` and `kserve/sklearnserver`.
+    """
+    host, slash, rest = image.partition("/")
+    is_host = bool(slash) and ("." in host or ":" in host or host == "localhost")
+    short = rest if is_host else image
+    return tuple(dict.fromkeys((image, _untagged(image), short, _untagged(short))))
+
+
+def _untagged(image: str) -> str:
+    name = image.partition("@")[0]
+    head, slash, last = name.rpartition("/")
+    return head + slash + last.partition(":")[0]
+
+
+def parse_images(text: str, source: str = "images.yaml") -> tuple[ImageRule, ...]:
+    """The user's own rules, to be put before `DEFAULT_IMAGES`.
+
+    ::
+
+        images:
+          - pattern: acme/churn*
+            command: [python, -m, acme.serve]
+            env: {ACME_MODE: local}
+            workdir: /srv/acme
+    """
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ImagesError(
+            f"{source} is not YAML: {error}", fix="Correct the YAML at that line."
+        ) from error
+    entries = data.get("images") if isinstance(data, dict) else data if data else []
+    if not isinstance(entries, list):
+        raise ImagesError(f"{source}: `images` is not a list.", fix=_EXAMPLE)
+    return tuple(_rule(entry, f"{source}: images[{i}]") for i, entry in enumerate(entries))
+
+
+_EXAMPLE = "Write `images: [{pattern: 'acme/churn*', command: [python, -m, acme.serve]}]`."
+
+
+def _rule(entry: Any, where: str) -> ImageRule:
+    if not isinstance(entry, dict):
+        raise ImagesError(f"{where} is not a mapping.", fix=_EXAMPLE)
+    unknown = sorted(set(entry) - {"pattern", "command", "env", "workdir"})
+    if unknown:
+        raise ImagesError(f"{where} has an unknown key `{unknown[0]}`.", fix=_EXAMPLE)
+    pattern, command, env = entry.get("pattern"), entry.get("command"), entry.get("env") or {}
+    if not isinstance(pattern, str) or not pattern:
+        raise ImagesError(f"{where} has no `pattern`.", fix=_EXAMPLE)
+    if not isinstance(command, list) or not command:
+        raise ImagesError(f"{where} has no `command` list.", fix=_EXAMPLE)
+    if not isinstance(env, dict):
+        raise ImagesError(f"{where}: `env` is not a mapping of names to values.", fix=_EXAMPLE)
+    return ImageRule(
+        pattern=pattern,
+        argv=tuple(str(word) for word in command),
+        env={str(name): str(value) for name, value in env.items()},
+        workdir=str(entry.get("workdir") or ""),
+    )
