@@ -3,8 +3,11 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/python
+UV ?= uv
+LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --no-emit-index-url \
+	--no-annotate --custom-compile-command 'make lock' pyproject.toml
 
-.PHONY: setup setup-demo fmt check test unit demo bench golden clean
+.PHONY: setup setup-demo lock fmt check test unit demo bench golden clean
 
 setup: $(VENV)/.dev          ## everything a developer needs
 setup-demo: $(VENV)/.demo    ## only what `make demo` needs
@@ -23,6 +26,10 @@ $(VENV)/.dev: requirements/dev.txt requirements/demo.txt pyproject.toml | $(BIN)
 	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	$(RUN) -m compileall -q src $(VENV)/lib || true
 	touch $@
+
+lock:                        ## pin every dependency; dev first, so that both agree
+	$(LOCK) --all-extras --group dev -o requirements/dev.txt
+	$(LOCK) --extra local --extra sklearn -c requirements/dev.txt -o requirements/demo.txt
 
 fmt: setup
 	$(BIN)/ruff format src tests benchmarks
