@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import errno
 import fcntl
 import json
@@ -96,6 +97,10 @@ class Plan:
         raw = json.loads(Path(path).read_text())
         raw["parts"] = [Part(**part) for part in raw["parts"]]
         return cls(**raw)
+
+    def to_json(self) -> str:
+        """The form that `read` takes."""
+        return json.dumps(dataclasses.asdict(self))
 
 
 class AlreadyRunning(Exception):

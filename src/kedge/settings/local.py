@@ -5,7 +5,9 @@ Standard library only: the supervisor imports this before anything else.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Mapping
@@ -60,6 +62,20 @@ class LocalSettings:
             cluster_domain=env.get("CLUSTER_DOMAIN") or "cluster.local",
             temp_dir=Path(env["TMPDIR"]) if env.get("TMPDIR") else None,
         )
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), default=str)
+
+    @classmethod
+    def from_json(cls, text: str) -> LocalSettings:
+        raw = json.loads(text)
+        raw["data_dir"], raw["temp_dir"] = Path(raw["data_dir"]), Path(raw["temp_dir"])
+        return cls(**raw)
+
+    @property
+    def proxy_url(self) -> str:
+        """What pods use as `http_proxy`."""
+        return f"http://{self.host}:{self.proxy_port}"
 
     @property
     def url(self) -> str:

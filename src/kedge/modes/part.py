@@ -1,0 +1,56 @@
+"""What the control and the data process share: ready notices, and dying with the supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from kedge.settings.local import LocalSettings
+
+
+def notify(name: str) -> None:
+    """Tell the supervisor that the part `name` is ready."""
+    path = os.environ.get("KEDGE_NOTIFY_SOCKET")
+    if path:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.sendto(name.encode(), path)
+
+
+def run_part(main: Callable[[LocalSettings], Awaitable[None]], argv: list[str]) -> int:
+    """Run a part's `main` with the settings file named in `argv` until SIGTERM; exit status.
+
+    The process ends at once when the supervisor dies: nobody would restart it, and a second
+    `kedge up` must not meet it.
+    """
+    settings = LocalSettings.from_json(Path(argv[0]).read_text())
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=os.environ.get("KEDGE_LOG_LEVEL", "INFO").upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+
+    async def guarded() -> None:
+        loop = asyncio.get_running_loop()
+        life = int(os.environ.get("KEDGE_LIFE_FD", "-1"))
+        if life >= 0:
+            loop.add_reader(life, os._exit, 1)
+        task = asyncio.ensure_future(main(settings))
+        loop.add_signal_handler(signal.SIGTERM, task.cancel)
+        # What start-up made stays: collections need not look at it again.
+        gc.freeze()
+        await task
+
+    import uvloop
+
+    try:
+        uvloop.run(guarded())
+    except asyncio.CancelledError:
+        return 0
+    return 0
