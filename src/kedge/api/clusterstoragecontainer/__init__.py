@@ -1,0 +1,1 @@
+"""ClusterStorageContainer: the init container that brings model files of given URIs."""

@@ -1,0 +1,1 @@
+"""ServingRuntime and ClusterServingRuntime: how a model format is served, written as data."""
