@@ -1,0 +1,12 @@
+"""The node agent: turns the Pods of this machine into processes.
+
+Here: the agent and a pod's life (`agent`, `pod`, `container`), the process that holds a pod
+(`shim`) and the agent's end of its socket (`sandbox`), what a container is given (`images`, `env`,
+`volumes`, `resources`, `cgroups`, `addresses`, `bindshim`), what is seen of it (`probes`, `logs`,
+`listeners`) and told (`status`, `unsupported`).
+
+Not here: which pod runs on which node (`cluster.local` scheduler), where objects are stored, how
+requests find a pod. It speaks to the API through `cluster.base.Cluster` only, so it works as well
+against a Kubernetes API server. May import `cluster.base`, `cluster.errors`, `api`, `settings` and
+`lib`; what it needs of `reconcile` (a cache of pods, an event recorder) is handed in.
+"""
