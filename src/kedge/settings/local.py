@@ -32,6 +32,7 @@ class LocalSettings:
         node_name: the name of this machine's Node object.
         namespace: where Kedge's own objects live, `inferenceservice-config` among them.
         temp_dir: where the folder of unix sockets is made; `$TMPDIR` when None.
+        proxy_port: the gateway's pod-facing listener; 0 until `kedge up` has picked one.
     """
 
     data_dir: Path
@@ -43,6 +44,7 @@ class LocalSettings:
     node_name: str = "local"
     namespace: str = "kedge"
     temp_dir: Path | None = None
+    proxy_port: int = 0
 
     @classmethod
     def from_environment(
@@ -69,7 +71,8 @@ class LocalSettings:
     @classmethod
     def from_json(cls, text: str) -> LocalSettings:
         raw = json.loads(text)
-        raw["data_dir"], raw["temp_dir"] = Path(raw["data_dir"]), Path(raw["temp_dir"])
+        raw["data_dir"] = Path(raw["data_dir"])
+        raw["temp_dir"] = Path(raw["temp_dir"]) if raw["temp_dir"] else None
         return cls(**raw)
 
     @property
