@@ -1,0 +1,153 @@
+"""Names of everything that belongs to an InferenceService: objects, labels, annotations, hosts.
+
+Other modules never put such a name together themselves.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+SERVING = "serving.kserve.io"
+INTERNAL = "internal.serving.kserve.io"
+KEDGE = "serving.kedge.dev"
+KNATIVE = "serving.knative.dev"
+AUTOSCALING = "autoscaling.knative.dev"
+
+FINALIZER = "inferenceservice.finalizers"
+AUTOSCALER_MANAGER = "kedge-autoscaler"
+"""The field manager that alone writes replica counts."""
+GATEWAY_CONTROLLER = "kedge.dev/gateway"
+
+# Annotations that users write.
+DEPLOYMENT_MODE = f"{SERVING}/deploymentMode"
+AUTOSCALER_CLASS = f"{SERVING}/autoscalerClass"
+STOP = f"{SERVING}/stop"
+DISABLE_AUTO_UPDATE = f"{SERVING}/disable-auto-update"
+ENABLE_TAG_ROUTING = f"{SERVING}/enable-tag-routing"
+SERVER_TYPE = f"{SERVING}/server-type"
+GKE_ACCELERATOR = f"{SERVING}/gke-accelerator"
+GPU_RESOURCE_TYPES = f"{SERVING}/gpu-resource-types"
+STORAGE_INITIALIZER_UID = f"{SERVING}/storage-initializer-uid"
+STORAGE_READONLY = "storage.kserve.io/readonly"
+EXECUTOR_BACKEND = "multinode/executor-backend"
+ENABLE_METRIC_AGGREGATION = f"{SERVING}/enable-metric-aggregation"
+ENABLE_PROMETHEUS_SCRAPING = f"{SERVING}/enable-prometheus-scraping"
+
+# Labels and annotations that Kedge writes.
+ISVC_LABEL = f"{SERVING}/inferenceservice"
+COMPONENT_LABEL = "component"
+APP_LABEL = "app"
+GENERATION_LABEL = "isvc.generation"
+NODE_ROLE_LABEL = "multinode/role"
+REVISION_LABEL = f"{KNATIVE}/revision"
+CONFIGURATION_LABEL = f"{KNATIVE}/configuration"
+CONFIGURATION_GENERATION_LABEL = f"{KNATIVE}/configurationGeneration"
+KNATIVE_SERVICE_LABEL = f"{KNATIVE}/service"
+ROUTE_ROLE_LABEL = f"{KEDGE}/route"
+ENDPOINTS_LABEL = f"{KEDGE}/endpoints"
+"""On a Service without selector: `gateway` means that its endpoints are the gateway's."""
+TEMPLATE_HASH = f"{KEDGE}/template-hash"
+"""Annotation on a pod template, its Deployment and its pods: which template they are of."""
+APPLIED_HASH = f"{KEDGE}/applied-hash"
+"""Annotation on every child: the digest of what was last applied."""
+INITIAL_REPLICAS = f"{KEDGE}/replicas"
+"""Annotation on a Deployment: the count that the service asks for, when last written."""
+
+ANSWERING = f"{KEDGE}/Answering"
+"""Condition on an HTTPRoute's parent: a request sent now meets a ready pod."""
+
+SERVER_CONTAINER = "kserve-container"
+TRANSFORMER_CONTAINER = "transformer-container"
+WORKER_CONTAINER = "worker-container"
+STORAGE_INITIALIZER = "storage-initializer"
+MODEL_PATH = "/mnt/models"
+KEDGE_SERVICE_HEADER = "kedge-service"
+
+_TEMPLATE_EXCLUDED = frozenset(
+    {
+        STOP,
+        DISABLE_AUTO_UPDATE,
+        ENABLE_TAG_ROUTING,
+        DEPLOYMENT_MODE,
+        AUTOSCALER_CLASS,
+    }
+)
+
+
+class ComponentKind(StrEnum):
+    """The parts a service can have, in the order in which they are reconciled."""
+
+    PREDICTOR = "predictor"
+    TRANSFORMER = "transformer"
+    EXPLAINER = "explainer"
+
+    @property
+    def title(self) -> str:  # type: ignore[override]  # a word, not str.title()
+        return self.value.capitalize()
+
+
+def steers_control_plane(annotation: str) -> bool:
+    """Whether an annotation only steers Kedge and so must not restart pods when it changes."""
+    return annotation in _TEMPLATE_EXCLUDED or annotation.startswith(f"{AUTOSCALING}/")
+
+
+def component_name(isvc: str, kind: ComponentKind, variant: str = "") -> str:
+    """`iris-predictor`; with a variant name (`predictor.name`) `iris-blue-predictor`."""
+    return f"{isvc}-{variant}-{kind}" if variant else f"{isvc}-{kind}"
+
+
+def app_label(component: str) -> str:
+    return f"isvc.{component}"
+
+
+def private_service(name: str) -> str:
+    """The Service that selects pods, where the one named like the component does not."""
+    return f"{name}-private"
+
+
+def revision(component: str, number: int) -> str:
+    return f"{component}-{number:05d}"
+
+
+def revision_number(name: str) -> int:
+    """The number in a revision's name; 0 when it has none."""
+    digits = name.rpartition("-")[2]
+    return int(digits) if digits.isdigit() else 0
+
+
+def path_route(isvc: str) -> str:
+    return f"{isvc}-path"
+
+
+def tag_route(component: str, tag: str) -> str:
+    return f"{tag}-{component}"
+
+
+def path_prefix(namespace: str, isvc: str) -> str:
+    """Where the gateway answers for a service without looking at the host."""
+    return f"/serving/{namespace}/{isvc}/"
+
+
+def worker(component: str) -> str:
+    return f"{component}-worker"
+
+
+def head_service(isvc: str, variant: str, generation: int) -> str:
+    return f"{isvc}-{variant}-head-{generation}" if variant else f"{isvc}-head-{generation}"
+
+
+def workers_service(isvc: str, variant: str, generation: int) -> str:
+    return f"{isvc}-{variant}-workers-{generation}" if variant else f"{isvc}-workers-{generation}"
+
+
+def model_config_map(isvc: str) -> str:
+    return f"modelconfig-{isvc}-0"
+
+
+def service_hosts(service: str, namespace: str, cluster_domain: str) -> list[str]:
+    """The names by which a Service is known inside the cluster, short ones first."""
+    return [
+        f"{service}.{namespace}",
+        f"{service}.{namespace}.svc",
+        f"{service}.{namespace}.svc.{cluster_domain}",
+    ]
