@@ -1,0 +1,189 @@
+"""Requests and responses as every transport sees them: tensors over NumPy arrays.
+
+JSON, binary and gRPC bodies are decoded into these types and encoded from them; models never learn
+which transport a request came by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import cast
+
+import numpy as np
+
+from kedge.protocol.datatypes import Array, array_from_json, datatype_of, find_datatype, to_bytes
+from kedge.protocol.errors import InvalidInput
+
+Parameter = bool | int | float | str
+Parameters = dict[str, Parameter]
+
+
+@dataclass(slots=True)
+class Tensor:
+    """A named array as it travels.
+
+    Attributes:
+        array: the values. BYTES is an object array of `bytes`; BF16 is held as float32. An array
+            that came in binary form is a view of the request's bytes and therefore read-only.
+    """
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    array: Array
+    parameters: Parameters = field(default_factory=dict)
+
+    @classmethod
+    def from_array(cls, name: str, array: Array) -> Tensor:
+        return cls(name, datatype_of(array), array.shape, array)
+
+    def texts(self) -> list[str]:
+        """The elements of a BYTES tensor as text, flat."""
+        try:
+            return [to_bytes(element).decode("utf-8") for element in self.array.ravel().tolist()]
+        except UnicodeDecodeError as error:
+            raise InvalidInput(f"Input '{self.name}' holds bytes that are not UTF-8.") from error
+
+
+@dataclass(slots=True)
+class RequestedOutput:
+    """An output the client asks for by name."""
+
+    name: str
+    parameters: Parameters = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class InferRequest:
+    """One inference, from whichever transport.
+
+    Attributes:
+        id: the client's, or one generated when it gave none.
+        model_version: empty when the client asked for none in particular.
+        outputs: what to return, in order; None means everything.
+        raw: the client sent its tensors in binary form (over gRPC the answer then is, too).
+    """
+
+    model_name: str
+    inputs: list[Tensor]
+    id: str = ""
+    model_version: str = ""
+    parameters: Parameters = field(default_factory=dict)
+    outputs: list[RequestedOutput] | None = None
+    raw: bool = False
+
+    @classmethod
+    def from_json(
+        cls, model_name: str, inputs: Mapping[str, tuple[str, list[int], object]]
+    ) -> InferRequest:
+        """A request written by hand, for tests and warm-up: name -> (datatype, shape, data)."""
+        tensors = [
+            Tensor(
+                name,
+                datatype,
+                tuple(shape),
+                array_from_json(data, find_datatype(datatype, name), tuple(shape), name),
+            )
+            for name, (datatype, shape, data) in inputs.items()
+        ]
+        return cls(model_name, tensors)
+
+    def input(self, name: str) -> Tensor:
+        for tensor in self.inputs:
+            if tensor.name == name:
+                return tensor
+        raise InvalidInput(
+            f"Input '{name}' is missing; the request has "
+            f"{', '.join(repr(tensor.name) for tensor in self.inputs)}."
+        )
+
+
+@dataclass(slots=True)
+class InferResponse:
+    """The answer to an `InferRequest`."""
+
+    model_name: str
+    outputs: list[Tensor]
+    id: str = ""
+    model_version: str = ""
+    parameters: Parameters = field(default_factory=dict)
+
+    def output(self, name: str) -> Tensor:
+        for tensor in self.outputs:
+            if tensor.name == name:
+                return tensor
+        raise KeyError(name)
+
+    def select(self, requested: list[RequestedOutput] | None) -> InferResponse:
+        """Only the outputs asked for, in the order asked for."""
+        if requested is None:
+            return self
+        by_name = {tensor.name: tensor for tensor in self.outputs}
+        chosen = []
+        for wanted in requested:
+            tensor = by_name.get(wanted.name)
+            if tensor is None:
+                raise unexpected_output(wanted.name, self.model_name, by_name)
+            chosen.append(tensor)
+        self.outputs = chosen
+        return self
+
+
+def unexpected_output(name: str, model_name: str, known: Mapping[str, object]) -> InvalidInput:
+    return InvalidInput(
+        f"Unexpected inference output '{name}' for model '{model_name}'",
+        fix=f"Ask for {' or '.join(repr(one) for one in known)}.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TensorMetadata:
+    """One input or output as the model declares it; -1 in a shape is any extent."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelMetadata:
+    """What a model tells of itself."""
+
+    name: str
+    platform: str = ""
+    versions: tuple[str, ...] = ()
+    inputs: tuple[TensorMetadata, ...] = ()
+    outputs: tuple[TensorMetadata, ...] = ()
+    properties: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, object]:
+        body: dict[str, object] = {"name": self.name}
+        if self.versions:
+            body["versions"] = list(self.versions)
+        body["platform"] = self.platform
+        body["inputs"] = [_tensor_json(tensor) for tensor in self.inputs]
+        body["outputs"] = [_tensor_json(tensor) for tensor in self.outputs]
+        if self.properties:
+            body["properties"] = dict(self.properties)
+        return body
+
+
+def _tensor_json(tensor: TensorMetadata) -> dict[str, object]:
+    return {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape)}
+
+
+@dataclass(frozen=True, slots=True)
+class ServerMetadata:
+    """What the server tells of itself."""
+
+    name: str
+    version: str
+    extensions: tuple[str, ...]
+
+
+def object_array(elements: list[object]) -> Array:
+    """A one-dimensional array of objects: `numpy.array` would look inside them."""
+    array = np.empty(len(elements), dtype=object)
+    array[:] = elements
+    return cast(Array, array)
