@@ -1,0 +1,5 @@
+"""Run every benchmark."""
+
+from benchmarks import one_machine
+
+one_machine.main()
