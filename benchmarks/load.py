@@ -89,15 +89,15 @@ async def measure(
     """Requests per second and latency percentiles, in seconds."""
     target = urlsplit(url)
     requests = itertools.cycle(
-        f"POST {target.path} HTTP/1.1\r\nhost: {target.netloc}\r\n"
-        f"content-type: application/json\r\ncontent-length: {len(body.encode())}\r\n\r\n{body}".encode()
+        f"POST {target.path} HTTP/1.1\r\nhost: {target.netloc}\r\ncontent-type: application/json\r\n"
+        f"content-length: {len(body.encode())}\r\n\r\n{body}".encode()
         for body in bodies
     )
     run = Run()
     loop = asyncio.get_running_loop()
     for _ in range(clients):
         await loop.create_connection(
-            lambda: Client(requests, run), target.hostname, target.port or 80
+            lambda: Client(requests, run), target.hostname or "127.0.0.1", target.port or 80
         )
     await asyncio.sleep(warm_up)
     run.counting, began = True, time.perf_counter()

@@ -217,11 +217,9 @@ def main() -> None:
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps({key: value for key, value in result.items() if key != "ways"}, indent=1))
-    print(f"{'clients':>8} {'way':>8} {'req/s':>8} {'p50 ms':>8} {'p99 ms':>8}"
-          f" {'Envoy µs':>9} {'server µs':>10}")  # fmt: skip
-    for row in result["ways"]:
-        print(f"{row['clients']:>8} {row['way']:>8} {row['per_second']:>8.0f} {row['p50_ms']:>8.2f}"
-              f" {row['p99_ms']:>8.2f} {row['envoy_us']:>9.1f} {row['server_us']:>10.1f}")  # fmt: skip
+    columns = ("clients", "way", "per_second", "p50_ms", "p99_ms", "envoy_us", "server_us")
+    for row in [dict(zip(columns, columns, strict=True)), *result["ways"]]:
+        print(" ".join(f"{row[column]:>10}" for column in columns))
 
 
 if __name__ == "__main__":

@@ -8,10 +8,11 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
+from kedge.lib.backoff import Backoff
 from kedge.lib.errors import KedgeError
 
 
@@ -28,15 +29,20 @@ class ImageRule:
     Attributes:
         pattern: shell-style pattern of the image without registry host, tag and digest
             (`kserve/sklearnserver*`).
-        argv: the image's entrypoint; a first word `python` is Kedge's own interpreter.
+        argv: the image's entrypoint; a first word `python` is Kedge's own interpreter. Empty when
+            the container must bring a command.
         env: environment the image would bring.
-        workdir: working directory the image would bring; empty for the pod's own folder.
+        workdir: working directory the image would bring; empty for the pod's own folder. Python
+            finds modules there.
+        python: an interpreter, or the folder of a virtual environment, that stands for `python`;
+            empty for Kedge's own.
     """
 
     pattern: str
-    argv: tuple[str, ...]
+    argv: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     workdir: str = ""
+    python: str = ""
 
     def matches(self, image: str) -> bool:
         return any(fnmatch.fnmatchcase(name, self.pattern) for name in image_names(image))
@@ -87,6 +93,16 @@ class Capacity:
         )
 
 
+_INHERITED = (
+    "PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR",
+    "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR",
+)  # fmt: skip
+
+
+def _inherited_environment() -> dict[str, str]:
+    return {name: os.environ[name] for name in _INHERITED if name in os.environ}
+
+
 @dataclass(frozen=True)
 class NodeSettings:
     """One node agent.
@@ -104,7 +120,11 @@ class NodeSettings:
         log_limit_bytes: a container's log is rotated at this size.
         log_files: rotated log files kept per container.
         drain_seconds: longest wait for the gateway to stop sending to a pod that ends.
-        user_namespace: own mount namespaces even when not root; None to try and see.
+        namespaces: `auto` takes the most isolation the kernel grants, `user` goes through a user
+            namespace even as root, `none` does without (mount paths are then rewritten).
+        restart_backoff: waits between the restarts of a container.
+        restart_reset: a container that ran this long, in seconds, starts again without a wait.
+        environ: what every container gets of Kedge's own environment.
     """
 
     name: str
@@ -118,11 +138,24 @@ class NodeSettings:
     log_limit_bytes: int = 10 * 1024 * 1024
     log_files: int = 3
     drain_seconds: float = 5.0
-    user_namespace: bool | None = None
+    namespaces: Literal["auto", "user", "none"] = "auto"
+    restart_backoff: Backoff = Backoff(initial=1.0, limit=60.0)
+    restart_reset: float = 600.0
+    environ: Mapping[str, str] = field(default_factory=_inherited_environment)
 
     @property
     def pods_dir(self) -> Path:
         return self.data_dir / "pods"
+
+    @property
+    def volumes_dir(self) -> Path:
+        """Folders that stand for persistent volume claims, `{namespace}/{claim}`."""
+        return self.data_dir / "volumes"
+
+    @property
+    def images_file(self) -> Path:
+        """The user's own image rules."""
+        return self.data_dir / "images.yaml"
 
     def command_of(self, image: str) -> ImageRule | None:
         """The first rule that the image matches; None when nothing maps to it."""
@@ -157,6 +190,9 @@ def parse_images(text: str, source: str = "images.yaml") -> tuple[ImageRule, ...
             command: [python, -m, acme.serve]
             env: {ACME_MODE: local}
             workdir: /srv/acme
+            python: /srv/acme/.venv
+
+    `command` may be left out where `python` or `workdir` is given and containers bring their own.
     """
     try:
         data = yaml.safe_load(text)
@@ -176,13 +212,15 @@ _EXAMPLE = "Write `images: [{pattern: 'acme/churn*', command: [python, -m, acme.
 def _rule(entry: Any, where: str) -> ImageRule:
     if not isinstance(entry, dict):
         raise ImagesError(f"{where} is not a mapping.", fix=_EXAMPLE)
-    unknown = sorted(set(entry) - {"pattern", "command", "env", "workdir"})
+    unknown = sorted(set(entry) - {"pattern", "command", "env", "workdir", "python"})
     if unknown:
         raise ImagesError(f"{where} has an unknown key `{unknown[0]}`.", fix=_EXAMPLE)
     pattern, command, env = entry.get("pattern"), entry.get("command"), entry.get("env") or {}
     if not isinstance(pattern, str) or not pattern:
         raise ImagesError(f"{where} has no `pattern`.", fix=_EXAMPLE)
-    if not isinstance(command, list) or not command:
+    elsewhere = bool(entry.get("python") or entry.get("workdir"))
+    command = [] if command is None and elsewhere else command
+    if not isinstance(command, list) or not (command or elsewhere):
         raise ImagesError(f"{where} has no `command` list.", fix=_EXAMPLE)
     if not isinstance(env, dict):
         raise ImagesError(f"{where}: `env` is not a mapping of names to values.", fix=_EXAMPLE)
@@ -191,4 +229,5 @@ def _rule(entry: Any, where: str) -> ImageRule:
         argv=tuple(str(word) for word in command),
         env={str(name): str(value) for name, value in env.items()},
         workdir=str(entry.get("workdir") or ""),
+        python=str(entry.get("python") or ""),
     )

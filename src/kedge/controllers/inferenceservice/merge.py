@@ -26,6 +26,19 @@ _MERGE_KEYS = {
     "hostAliases": "ip",
     "topologySpreadConstraints": "topologyKey",
 }
+_VOLUME_KINDS = {
+    "configMap",
+    "csi",
+    "downwardAPI",
+    "emptyDir",
+    "ephemeral",
+    "hostPath",
+    "image",
+    "nfs",
+    "persistentVolumeClaim",
+    "projected",
+    "secret",
+}
 _HANDLERS = ("httpGet", "tcpSocket", "exec", "grpc")
 
 
@@ -68,10 +81,18 @@ def merge_lists(base: list[Any], overlay: list[Any], key: str) -> list[Any]:
     """Items joined by `key`; new items of the overlay come before the base's trailing ones."""
     base_by_key = {item.get(key): item for item in base}
     overlay_keys = {item.get(key) for item in overlay}
-    merged = [merge(base_by_key.get(item.get(key), {}), item) for item in overlay]
+    merged = [_merge_items(base_by_key.get(item.get(key), {}), item, key) for item in overlay]
     places = {item.get(key): place for place, item in enumerate(base)}
     only_base = [item for item in base if item.get(key) not in overlay_keys]
     return list(_interleave(merged, only_base, places, key))
+
+
+def _merge_items(base: Tree, overlay: Tree, key: str) -> Tree:
+    """One named item; a volume of another kind than the base's replaces it."""
+    if _VOLUME_KINDS & set(base) and _VOLUME_KINDS & set(overlay):
+        kinds = {name for name in overlay if name != key}
+        base = {name: value for name, value in base.items() if name == key or name in kinds}
+    return merge(base, overlay)
 
 
 def _interleave(
