@@ -1,0 +1,11 @@
+"""HTTPRoutes, Services and EndpointSlices become the configuration of Envoy, the data path.
+
+What lives here, in the order of the data: `routes` reads the objects into the small intermediate
+form of `ir`, `translate` (with `matching`, `replies`, `listeners`) turns that into Envoy's
+resources, `xds` keeps every connected Envoy at them, `status` says on each HTTPRoute whether a
+request sent now is answered, and `gateway` is the loop around it all. `bootstrap` starts an Envoy.
+
+What does not: anything in the way of a request (that is Envoy alone), and who writes the
+HTTPRoutes (the controllers). May import `reconcile`, `cluster.base`, `api`, `settings`, `lib`, and
+it alone imports Envoy's protocol buffers.
+"""

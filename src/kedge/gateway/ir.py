@@ -1,0 +1,183 @@
+"""What the gateway shall do, said without Kubernetes' words or Envoy's.
+
+All of it is frozen and compared by value: an equal part need not be translated or sent again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class MatchKind(StrEnum):
+    EXACT = "Exact"
+    PREFIX = "PathPrefix"
+    REGEX = "RegularExpression"
+
+
+@dataclass(frozen=True, slots=True)
+class PathMatch:
+    """A prefix is whole path elements, without a slash at its end; the empty one matches all."""
+
+    kind: MatchKind = MatchKind.PREFIX
+    value: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ValueMatch:
+    """A header or a query parameter, by name and value."""
+
+    name: str
+    value: str
+    kind: MatchKind = MatchKind.EXACT
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    path: PathMatch = PathMatch()
+    method: str = ""
+    headers: tuple[ValueMatch, ...] = ()
+    query: tuple[ValueMatch, ...] = ()
+
+    @property
+    def grpc_only(self) -> bool:
+        return any(h.name == "content-type" and "application/grpc" in h.value for h in self.headers)
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """What of the request line changes on its way; `prefix` replaces the matched prefix."""
+
+    host: str = ""
+    prefix: str | None = None
+    full_path: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderChange:
+    set: tuple[tuple[str, str], ...] = ()
+    add: tuple[tuple[str, str], ...] = ()
+    remove: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """A share of a route's requests.
+
+    Attributes:
+        cluster: name of the `Cluster`.
+        weight: its share, relative to the route's other backends.
+        http2: the cluster speaks HTTP/2, and so gRPC.
+    """
+
+    cluster: str
+    weight: int = 1
+    http2: bool = False
+    request_headers: HeaderChange = HeaderChange()
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Requests of one kind and where they go.
+
+    Attributes:
+        name: `namespace/name` of the HTTPRoute.
+        service: what error answers call it; the InferenceService's name where there is one.
+        timeout: seconds for the whole answer; 0 for no limit.
+    """
+
+    name: str
+    service: str
+    match: Match = Match()
+    backends: tuple[Backend, ...] = ()
+    mirrors: tuple[str, ...] = ()
+    timeout: float = 0.0
+    rewrite: Rewrite | None = None
+    request_headers: HeaderChange = HeaderChange()
+    response_headers: HeaderChange = HeaderChange()
+
+    @property
+    def grpc(self) -> bool:
+        return any(backend.http2 for backend in self.backends)
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualHost:
+    """Routes of a set of hosts, most specific first; the domain `*` is any other host."""
+
+    name: str
+    domains: tuple[str, ...]
+    routes: tuple[Route, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """One port of one Service.
+
+    Attributes:
+        name: `namespace/service/port`; a port that the Service does not have keeps the number.
+        service: what error answers call it.
+        idle_timeout: seconds until an idle connection is closed by us, which must be before the
+            server does it.
+    """
+
+    name: str
+    service: str
+    http2: bool = False
+    idle_timeout: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Endpoint:
+    address: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """The ready endpoints of the cluster of that name."""
+
+    cluster: str
+    ready: tuple[Endpoint, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a route cannot be served as written; `condition` is the status condition it belongs to."""
+
+    condition: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledRoute:
+    """One HTTPRoute, read.
+
+    Attributes:
+        generation: of the HTTPRoute that was read.
+        hostnames: empty for any host.
+        created: creation timestamp; the older of two equal rules wins.
+    """
+
+    namespace: str
+    name: str
+    generation: int
+    created: str
+    hostnames: tuple[str, ...]
+    routes: tuple[Route, ...]
+    clusters: tuple[Cluster, ...]
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.namespace, self.name
+
+
+@dataclass(frozen=True)
+class Intent:
+    """All that Envoy shall do, but for endpoints, which come and go on their own."""
+
+    clusters: Mapping[str, Cluster]
+    hosts: tuple[VirtualHost, ...]

@@ -1,0 +1,96 @@
+"""What Envoy itself answers, when no model does: named, in JSON, with a way out.
+
+Every answer is `{"error": "what. Fix: how."}`, as the model server's own errors are; a gRPC caller
+gets the same text as `grpc-message`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from envoy.config.accesslog.v3 import accesslog_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import (
+    http_connection_manager_pb2 as hcm,
+)
+
+_SERVICE = "%METADATA(ROUTE:kedge:service)%"
+_WHY = "%METADATA(ROUTE:kedge:why)%"
+
+
+@dataclass(frozen=True)
+class _Reply:
+    """The text for answers of Envoy's that carry one of `flags`."""
+
+    flags: tuple[str, ...]
+    text: str
+    grpc_status: int
+
+
+NOT_FOUND, UNAVAILABLE, DEADLINE_EXCEEDED = 5, 14, 4
+
+_REPLIES = (
+    _Reply(
+        ("NR",),
+        "No service answers to host '%REQ(:AUTHORITY)%' and path '%REQ(:PATH)%'. Fix: list what is"
+        " served, with its URLs, by `kedge get` or `kubectl get inferenceservices -A`.",
+        NOT_FOUND,
+    ),
+    _Reply(
+        ("UH", "NC"),
+        f"Service {_SERVICE} has no ready endpoint. Fix: see what keeps it with `kedge why {_WHY}`.",
+        UNAVAILABLE,
+    ),
+    _Reply(
+        ("UT", "SI", "DT"),
+        f"Service {_SERVICE} did not answer within the route's time limit. Fix: raise"
+        " `timeout` (seconds) of the component in the InferenceService.",
+        DEADLINE_EXCEEDED,
+    ),
+    _Reply(
+        ("UF", "UC", "UR", "UPE", "URX"),
+        f"Service {_SERVICE} broke the connection before it answered"
+        f" (%RESPONSE_FLAGS%, %RESPONSE_CODE_DETAILS%). Fix: see why with `kedge why {_WHY}`.",
+        UNAVAILABLE,
+    ),
+)
+
+
+def make_local_replies() -> Any:
+    config = hcm.LocalReplyConfig()
+    for reply in _REPLIES:
+        config.mappers.append(_make_grpc_mapper(reply))
+        config.mappers.append(_make_json_mapper(reply))
+    return config
+
+
+def _make_json_mapper(reply: _Reply) -> Any:
+    return hcm.ResponseMapper(
+        filter={"response_flag_filter": {"flags": reply.flags}},
+        body_format_override={
+            "json_format": {"error": reply.text},
+            "content_type": "application/json",
+        },
+    )
+
+
+def _make_grpc_mapper(reply: _Reply) -> Any:
+    is_grpc = accesslog_pb2.AccessLogFilter(
+        header_filter={
+            "header": {
+                "name": "content-type",
+                "string_match": {"prefix": "application/grpc"},
+            }
+        }
+    )
+    has_flag = accesslog_pb2.AccessLogFilter(response_flag_filter={"flags": reply.flags})
+    return hcm.ResponseMapper(
+        filter={"and_filter": {"filters": [is_grpc, has_flag]}},
+        body_format_override={"text_format_source": {"inline_string": reply.text}},
+        headers_to_add=[
+            {
+                "header": {"key": "grpc-status", "value": str(reply.grpc_status)},
+                "append_action": "OVERWRITE_IF_EXISTS",
+            }
+        ],
+    )

@@ -1,0 +1,387 @@
+"""Reads HTTPRoutes, Services and EndpointSlices into the intermediate form. Pure.
+
+Precedence is the Gateway API's: exact paths, regular expressions, then prefixes, each longest
+first; then a method, more headers, more query parameters; then the older route, the lesser name,
+the earlier rule.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from kedge.cluster.base import Object
+from kedge.gateway.ir import (
+    Backend,
+    Cluster,
+    CompiledRoute,
+    Endpoint,
+    Endpoints,
+    HeaderChange,
+    Match,
+    MatchKind,
+    PathMatch,
+    Problem,
+    Rewrite,
+    Route,
+    ValueMatch,
+    VirtualHost,
+)
+
+KEEPALIVE_ANNOTATION = "serving.kedge.dev/keepalive-seconds"
+"""On a Service: how long its pods keep an idle connection open."""
+ISVC_LABEL = "serving.kserve.io/inferenceservice"
+UNKNOWN_IDLE_TIMEOUT = 1.0
+"""Seconds that an idle connection to a server of undeclared keep-alive is kept."""
+
+Services = Callable[[str, str], Object | None]
+"""Finds a Service by namespace and name."""
+
+_DURATION = re.compile(r"(\d{1,5})(h|ms|m|s)")
+_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_HOSTNAME = re.compile(r"(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_NOT_RE2 = re.compile(r"\(\?(?:[=!>(]|<[=!]|P=)|\\[1-9]|[*+?}]\+|\\Z")
+"""Constructs that Python's regular expressions have and Envoy's (RE2) have not."""
+
+
+class _Refused(Exception):
+    """The route cannot be served at all as it is written."""
+
+    def __init__(self, message: str, reason: str = "UnsupportedValue") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def is_ours(route: Object, gateway: str) -> bool:
+    """Whether the HTTPRoute names the Gateway `namespace/name` as a parent."""
+    return any(_names_gateway(ref, route, gateway) for ref in parent_refs(route))
+
+
+def parent_refs(route: Object) -> list[dict[str, Any]]:
+    return route.get("spec", {}).get("parentRefs") or []
+
+
+def _names_gateway(ref: Mapping[str, Any], route: Object, gateway: str) -> bool:
+    namespace = ref.get("namespace") or route["metadata"].get("namespace", "")
+    return ref.get("kind", "Gateway") == "Gateway" and f"{namespace}/{ref.get('name')}" == gateway
+
+
+def referenced_services(route: Object) -> set[tuple[str, str]]:
+    """`(namespace, name)` of every Service that the HTTPRoute sends to or mirrors to."""
+    namespace = route["metadata"].get("namespace", "")
+    found = set()
+    for rule in route.get("spec", {}).get("rules") or []:
+        refs = list(rule.get("backendRefs") or [])
+        refs += [f["requestMirror"]["backendRef"] for f in rule.get("filters") or []
+                 if f.get("requestMirror")]  # fmt: skip
+        found.update((ref.get("namespace") or namespace, ref["name"]) for ref in refs)
+    return found
+
+
+def compile_route(route: Object, services: Services) -> CompiledRoute:
+    """One HTTPRoute in the intermediate form, with what is wrong with it."""
+    return _Compiler(route, services).compile()
+
+
+class _Compiler:
+    """Reads one HTTPRoute; collects the clusters it uses and the problems it has."""
+
+    def __init__(self, route: Object, services: Services) -> None:
+        metadata = route["metadata"]
+        self._route = route
+        self._services = services
+        self._namespace: str = metadata.get("namespace", "")
+        self._name: str = metadata["name"]
+        self._service = f"{self._namespace}/{_owner_name(route) or self._name}"
+        self._clusters: dict[str, Cluster] = {}
+        self._problems: list[Problem] = []
+
+    def compile(self) -> CompiledRoute:
+        metadata, spec = self._route["metadata"], self._route.get("spec", {})
+        try:
+            hostnames = tuple(_parse_hostname(host) for host in spec.get("hostnames") or ())
+            rules = spec.get("rules") or [{}]
+            routes = tuple(route for rule in rules for route in self._rule(rule))
+        except _Refused as refused:
+            problem = Problem("Accepted", refused.reason, str(refused))
+            self._problems, self._clusters = [problem], {}
+            hostnames, routes = (), ()
+        return CompiledRoute(
+            namespace=self._namespace,
+            name=self._name,
+            generation=metadata.get("generation", 0),
+            created=metadata.get("creationTimestamp") or "",
+            hostnames=hostnames,
+            routes=routes,
+            clusters=tuple(self._clusters.values()),
+            problems=tuple(self._problems),
+        )
+
+    def _rule(self, rule: Mapping[str, Any]) -> list[Route]:
+        changes = _Filters(rule.get("filters") or [])
+        backends = tuple(self._backend(ref) for ref in rule.get("backendRefs") or ())
+        mirrors = tuple(self._cluster(ref).name for ref in changes.mirrors)
+        timeout = parse_duration((rule.get("timeouts") or {}).get("request") or "0s")
+        return [
+            Route(
+                name=f"{self._namespace}/{self._name}",
+                service=self._service,
+                match=_parse_match(match),
+                backends=backends,
+                mirrors=mirrors,
+                timeout=timeout,
+                rewrite=changes.rewrite,
+                request_headers=changes.request_headers,
+                response_headers=changes.response_headers,
+            )
+            for match in rule.get("matches") or [{}]
+        ]
+
+    def _backend(self, ref: Mapping[str, Any]) -> Backend:
+        cluster = self._cluster(ref)
+        filters = _Filters(ref.get("filters") or [])
+        if filters.rewrite or filters.mirrors or filters.response_headers != HeaderChange():
+            raise _Refused("backendRefs[].filters takes RequestHeaderModifier only.")
+        return Backend(cluster.name, ref.get("weight", 1), cluster.http2, filters.request_headers)
+
+    def _cluster(self, ref: Mapping[str, Any]) -> Cluster:
+        namespace, name = ref.get("namespace") or self._namespace, ref["name"]
+        number = ref.get("port") or 0
+        key = f"{namespace}/{name}/{number}"
+        known = self._clusters.get(key)
+        if known is not None:
+            return known
+        problem = _refused_reference(ref, namespace, self._namespace)
+        service = None if problem else self._services(namespace, name)
+        port = None if service is None else find_port(service, number)
+        if problem is None and port is None:
+            problem = _missing_backend(namespace, name, number, service)
+        if problem is not None:
+            self._problems.append(problem)
+        if service is None or port is None:
+            cluster = Cluster(key, self._service)
+        else:
+            cluster = Cluster(key, self._service, is_http2(port), idle_timeout(service))
+        self._clusters[key] = cluster
+        return cluster
+
+
+class _Filters:
+    """The filters of a rule or of a backend."""
+
+    def __init__(self, filters: Iterable[Mapping[str, Any]]) -> None:
+        self.request_headers = HeaderChange()
+        self.response_headers = HeaderChange()
+        self.rewrite: Rewrite | None = None
+        self.mirrors: list[Mapping[str, Any]] = []
+        for item in filters:
+            match item.get("type"):
+                case "RequestHeaderModifier":
+                    self.request_headers = _parse_header_change(item["requestHeaderModifier"])
+                case "ResponseHeaderModifier":
+                    self.response_headers = _parse_header_change(item["responseHeaderModifier"])
+                case "URLRewrite":
+                    self.rewrite = _parse_rewrite(item["urlRewrite"])
+                case "RequestMirror":
+                    self.mirrors.append(item["requestMirror"]["backendRef"])
+                case other:
+                    raise _Refused(f"Filter {other} is not supported by Kedge's gateway.")
+
+
+def _parse_header_change(raw: Mapping[str, Any]) -> HeaderChange:
+    def pairs(field: str) -> tuple[tuple[str, str], ...]:
+        return tuple((item["name"].lower(), item["value"]) for item in raw.get(field) or ())
+
+    removed = tuple(name.lower() for name in raw.get("remove") or ())
+    return HeaderChange(pairs("set"), pairs("add"), removed)
+
+
+def _parse_rewrite(raw: Mapping[str, Any]) -> Rewrite:
+    path = raw.get("path") or {}
+    prefix = path.get("replacePrefixMatch") if path.get("type") == "ReplacePrefixMatch" else None
+    full = path.get("replaceFullPath") if path.get("type") == "ReplaceFullPath" else None
+    return Rewrite(raw.get("hostname", ""), prefix, full)
+
+
+def _parse_match(raw: Mapping[str, Any]) -> Match:
+    return Match(
+        path=_parse_path(raw.get("path") or {}),
+        method=raw.get("method", ""),
+        headers=tuple(_parse_value(item, lower=True) for item in raw.get("headers") or ()),
+        query=tuple(_parse_value(item, lower=False) for item in raw.get("queryParams") or ()),
+    )
+
+
+def _parse_path(raw: Mapping[str, Any]) -> PathMatch:
+    kind, value = _parse_kind(raw.get("type", "PathPrefix")), raw.get("value", "/")
+    if kind is MatchKind.REGEX:
+        return PathMatch(kind, _parse_regex(value))
+    if not value.startswith("/"):
+        raise _Refused(f"Path {value!r} does not begin with a slash.")
+    return PathMatch(kind, value if kind is MatchKind.EXACT else value.rstrip("/"))
+
+
+def _parse_value(raw: Mapping[str, Any], *, lower: bool) -> ValueMatch:
+    kind = _parse_kind(raw.get("type", "Exact"))
+    value = _parse_regex(raw["value"]) if kind is MatchKind.REGEX else raw["value"]
+    return ValueMatch(raw["name"].lower() if lower else raw["name"], value, kind)
+
+
+def _parse_kind(text: str) -> MatchKind:
+    try:
+        return MatchKind(text)
+    except ValueError:
+        raise _Refused(f"Match type {text!r} is not supported by Kedge's gateway.") from None
+
+
+def _parse_regex(text: str) -> str:
+    """`text`, if Envoy takes it: it would refuse every route together with a bad one."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            re.compile(text)
+    except (re.error, OverflowError) as error:
+        raise _Refused(f"Regular expression {text!r} is malformed: {error}.") from None
+    found = _NOT_RE2.search(text)
+    if found:
+        raise _Refused(
+            f"Regular expression {text!r} uses {found[0]!r}, which RE2 does not have."
+        )  # fmt: skip
+    return text
+
+
+def _parse_hostname(host: str) -> str:
+    if len(host) > 253 or not _HOSTNAME.fullmatch(host):
+        raise _Refused(f"Hostname {host!r} is not a DNS name.")
+    return host
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a Gateway API duration (`1m30s`)."""
+    parts = _DURATION.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise _Refused(f"Duration {text!r} is malformed; write it as 60s or 1m30s.")
+    return float(sum(int(number) * _SECONDS[unit] for number, unit in parts))
+
+
+def _owner_name(obj: Object) -> str:
+    for owner in obj["metadata"].get("ownerReferences") or ():
+        if owner.get("kind") == "InferenceService":
+            return str(owner["name"])
+    return str((obj["metadata"].get("labels") or {}).get(ISVC_LABEL, ""))
+
+
+def _refused_reference(ref: Mapping[str, Any], namespace: str, own: str) -> Problem | None:
+    if ref.get("kind", "Service") != "Service" or ref.get("group", ""):
+        message = f"Backend {ref['name']} is a {ref.get('kind')}; only Services are supported."
+        return Problem("ResolvedRefs", "InvalidKind", message)
+    if namespace != own:
+        message = f"Service {namespace}/{ref['name']} is in another namespace."
+        return Problem("ResolvedRefs", "RefNotPermitted", message)
+    return None
+
+
+def _missing_backend(namespace: str, name: str, number: int, service: Object | None) -> Problem:
+    if service is None:
+        message = f"Service {namespace}/{name} does not exist."
+    else:
+        ports = ", ".join(str(p["port"]) for p in service.get("spec", {}).get("ports") or ())
+        message = f"Service {namespace}/{name} has no port {number}; it has {ports or 'none'}."
+    return Problem("ResolvedRefs", "BackendNotFound", message)
+
+
+def find_port(service: Object, number: int) -> dict[str, Any] | None:
+    """The Service's port of that number."""
+    for port in service.get("spec", {}).get("ports") or ():
+        if port["port"] == number:
+            return dict(port)
+    return None
+
+
+def is_http2(port: Mapping[str, Any]) -> bool:
+    """Whether the port speaks HTTP/2 in clear text, which gRPC needs."""
+    if port.get("appProtocol"):
+        return port["appProtocol"] in ("kubernetes.io/h2c", "h2c", "grpc")
+    return any(word in (port.get("name") or "") for word in ("grpc", "h2c"))
+
+
+def idle_timeout(service: Object) -> float:
+    """Seconds to keep idle connections: a fifth, at least one second, less than the server does."""
+    declared = (service["metadata"].get("annotations") or {}).get(KEEPALIVE_ANNOTATION, "")
+    try:
+        keepalive = float(declared)
+    except ValueError:
+        return UNKNOWN_IDLE_TIMEOUT
+    return max(min(keepalive * 0.8, keepalive - 1), UNKNOWN_IDLE_TIMEOUT)
+
+
+def compile_endpoints(cluster: str, service: Object | None, slices: Iterable[Object]) -> Endpoints:
+    """The ready endpoints of a cluster (`namespace/service/port`), from its Service's slices."""
+    port = None if service is None else find_port(service, int(cluster.rpartition("/")[2]))
+    if port is None:
+        return Endpoints(cluster)
+    ready = {
+        Endpoint(address, number)
+        for piece in slices
+        for number in _port_numbers(piece, port.get("name") or "")
+        for endpoint in piece.get("endpoints") or ()
+        if _is_ready(endpoint)
+        for address in endpoint.get("addresses") or ()
+    }
+    return Endpoints(cluster, tuple(sorted(ready)))
+
+
+def _port_numbers(piece: Object, name: str) -> list[int]:
+    return [
+        port["port"]
+        for port in piece.get("ports") or ()
+        if (port.get("name") or "") == name and port.get("port")
+    ]
+
+
+def _is_ready(endpoint: Mapping[str, Any]) -> bool:
+    conditions = endpoint.get("conditions") or {}
+    return conditions.get("ready") is not False and not conditions.get("terminating")
+
+
+def make_hosts(compiled: Iterable[CompiledRoute]) -> tuple[VirtualHost, ...]:
+    """Virtual hosts of all routes: hosts that the same HTTPRoutes serve share one."""
+    claims: dict[str, list[CompiledRoute]] = {}
+    for route in sorted(compiled, key=lambda route: (route.created, route.namespace, route.name)):
+        if route.routes:
+            for host in route.hostnames or ("*",):
+                claims.setdefault(host, []).append(route)
+    groups: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    members: dict[tuple[tuple[str, str], ...], list[CompiledRoute]] = {}
+    for host, claimants in claims.items():
+        key = (("*", ""),) if host == "*" else tuple(route.key for route in claimants)
+        groups.setdefault(key, []).append(host)
+        members[key] = claimants
+    return tuple(
+        VirtualHost(
+            name="+".join(f"{namespace}/{name}" if name else namespace for namespace, name in key),
+            domains=tuple(sorted(set(domains))),
+            routes=tuple(sorted(_all_routes(members[key]), key=_precedence)),
+        )
+        for key, domains in sorted(groups.items())
+    )
+
+
+def _all_routes(compiled: Iterable[CompiledRoute]) -> list[Route]:
+    return [route for one in compiled for route in one.routes]
+
+
+_KIND_RANK = {MatchKind.EXACT: 0, MatchKind.REGEX: 1, MatchKind.PREFIX: 2}
+
+
+def _precedence(route: Route) -> tuple[int, int, int, int, int]:
+    match = route.match
+    return (
+        _KIND_RANK[match.path.kind],
+        -len(match.path.value),
+        0 if match.method else 1,
+        -len(match.headers),
+        -len(match.query),
+    )

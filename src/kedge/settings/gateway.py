@@ -1,0 +1,54 @@
+"""Where the gateway listens, and how it and its Envoy find each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from kedge.settings.local import LocalSettings
+
+
+@dataclass(frozen=True)
+class GatewaySettings:
+    """One gateway: an Envoy and the process that drives it.
+
+    Attributes:
+        xds_socket: unix socket on which Envoy asks for its configuration.
+        admin_socket: unix socket of Envoy's admin interface; never a port.
+        access_log: file of one line a request; None for no access log.
+        host: the address that every listener binds.
+        port: where inference requests come in.
+        proxy_port: the pod-facing listener, `http_proxy` of every pod; None for no such listener.
+        metrics_port: a listener with nothing but Envoy's metrics at `/metrics`; None for none: they
+            are then read through the admin socket (`/stats/prometheus`).
+        gateway: `namespace/name` of the Gateway whose HTTPRoutes are served.
+        cluster_domain: domain of in-cluster names, `{svc}.{ns}.svc.{cluster_domain}`.
+        away_seconds: how long Envoy may be gone before routes are said to answer no more; an Envoy
+            that is restarted at once is back before anybody could act on the news.
+        settle_seconds: from Envoy's acknowledgement until all its workers have taken the change in.
+    """
+
+    xds_socket: Path
+    admin_socket: Path
+    access_log: Path | None = None
+    host: str = "127.0.0.1"
+    port: int = 8080
+    proxy_port: int | None = None
+    metrics_port: int | None = None
+    gateway: str = "kedge/kedge-gateway"
+    cluster_domain: str = "cluster.local"
+    away_seconds: float = 3.0
+    settle_seconds: float = 0.1
+
+    @classmethod
+    def from_local(cls, settings: LocalSettings) -> GatewaySettings:
+        """The gateway of `kedge up`."""
+        return cls(
+            xds_socket=settings.xds_socket,
+            admin_socket=settings.admin_socket,
+            access_log=settings.logs_dir / "access.log",
+            host=settings.host,
+            port=settings.port,
+            proxy_port=settings.proxy_port,
+            cluster_domain=settings.cluster_domain,
+        )
