@@ -137,7 +137,11 @@ class Informer:
                 await self._clock.sleep(self._backoff.delay(self._failures))
 
     async def _relist(self) -> None:
-        listed = await self._cluster.list(self.kind, self._namespace, labels=self._labels)
+        try:
+            listed = await self._cluster.list(self.kind, self._namespace, labels=self._labels)
+        except Gone as error:
+            # Its pages expired while they were read: worth a retry, but not in a tight loop.
+            raise Unavailable(error.message) from error
         present = {_place(obj) for obj in listed.items}
         for place in [place for place in self._objects if place not in present]:
             self._remove(self._objects[place])
