@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from kedge.api.inferenceservice.defaults import deployment_mode
 from kedge.cluster.base import Object
 from kedge.controllers.inferenceservice import multinode, pod, server_types
 from kedge.controllers.inferenceservice.components import Component, ServicePlan, Warned, Worker
@@ -18,7 +19,6 @@ from kedge.controllers.inferenceservice.merge import Tree, get_env
 from kedge.controllers.inferenceservice.metadata import component_annotations, component_labels
 from kedge.controllers.inferenceservice.names import (
     AUTOSCALER_CLASS,
-    DEPLOYMENT_MODE,
     SERVER_CONTAINER,
     ComponentKind,
     component_name,
@@ -34,13 +34,6 @@ _AGGRESSIVE_PERIOD = 1
 _STANDARD_PERIOD = 10
 _CLEARED_IN_CANARY = ("maxReplicas", "scaleTarget", "scaleMetric", "autoScaling")
 _NOT_INHERITED = ("deploymentStrategy", "minReplicas", "canaryTrafficPercent")
-
-
-def deployment_mode(isvc: Object, config: ServingConfig) -> DeploymentMode:
-    """The mode a service was first built in, else the one it asks for, else the default."""
-    recorded = str((isvc.get("status") or {}).get("deploymentMode") or "")
-    asked = str((isvc["metadata"].get("annotations") or {}).get(DEPLOYMENT_MODE) or "")
-    return DeploymentMode.parse(recorded) or DeploymentMode.parse(asked) or config.deploy.mode
 
 
 def plan_service(isvc: Object, around: Surroundings, config: ServingConfig) -> ServicePlan:

@@ -112,7 +112,9 @@ def _server_container(
             " choose another runtime.",
         )
     overlay = {key: value for key, value in container_fields(model).items() if key != "name"}
-    container: Tree = placeholders.render(merge_container(base, overlay), metadata)
+    container: Tree = placeholders.render(
+        merge_container(base, overlay), placeholders.service_data(metadata)
+    )
     container["image"] = images.with_version(
         str(container.get("image") or ""),
         str(model.get("runtimeVersion") or ""),
@@ -135,7 +137,7 @@ def _transformer_container(
 
 
 def _render(container: Tree, metadata: Mapping[str, Any]) -> Tree:
-    rendered: Tree = placeholders.render(container, metadata)
+    rendered: Tree = placeholders.render(container, placeholders.service_data(metadata))
     return rendered
 
 
