@@ -112,6 +112,17 @@ class Informer:
         for obj in list(self._objects.values()):
             self._call(handler, EventType.ADDED, obj, None)
 
+    def note_write(self, obj: Object) -> None:
+        """Take in what a write just returned, so that its writer reads it here at once.
+
+        What is older than the cache, or was deleted again in the meantime, is ignored.
+        """
+        version = _number(_version(obj))
+        known = self._objects.get(_place(obj))
+        seen = _number(self._version if known is None else _version(known))
+        if version > seen and self._version is not None:
+            self._put(obj)
+
     async def run(self) -> None:
         """Follow the server until cancelled."""
         while True:
@@ -143,8 +154,10 @@ class Informer:
             # Its pages expired while they were read: worth a retry, but not in a tight loop.
             raise Unavailable(error.message) from error
         present = {_place(obj) for obj in listed.items}
-        for place in [place for place in self._objects if place not in present]:
-            self._remove(self._objects[place])
+        read_at = _number(listed.resource_version)
+        for place, obj in list(self._objects.items()):
+            if place not in present and _number(_version(obj)) <= read_at:
+                self._remove(obj)
         for obj in listed.items:
             self._put(obj)
         self._version = listed.resource_version
@@ -168,7 +181,7 @@ class Informer:
     def _put(self, obj: Object) -> None:
         place = _place(obj)
         old = self._objects.get(place)
-        if old is not None and _version(old) == _version(obj):
+        if old is not None and _uid(old) == _uid(obj) and _is_older(obj, old):
             return
         if old is not None and _uid(old) != _uid(obj):
             self._remove(old)
@@ -207,6 +220,16 @@ def _place(obj: Object) -> _Place:
 
 def _version(obj: Object) -> object:
     return obj["metadata"].get("resourceVersion")
+
+
+def _number(version: object) -> int:
+    """Versions are numbers that grow (kube-apiserver, and our store); else nothing is newer."""
+    return int(version) if isinstance(version, str) and version.isdigit() else 0
+
+
+def _is_older(obj: Object, known: Object) -> bool:
+    """Whether `obj` says nothing new: it is what is known, or was overtaken by a noted write."""
+    return _version(obj) == _version(known) or _number(_version(obj)) < _number(_version(known))
 
 
 def _uid(obj: Object) -> object:

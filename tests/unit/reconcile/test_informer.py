@@ -204,3 +204,43 @@ async def test_a_handler_that_fails_disturbs_nobody_and_a_late_one_hears_all() -
         informer.on_change(lambda type, obj, _: late.append(obj["metadata"]["name"]))
         assert late == ["a"]
         assert heard == [("ADDED", "a@1", None)]
+
+
+async def test_own_writes_are_read_at_once_and_told_once() -> None:
+    cluster = ScriptedCluster()
+    cluster.lists = [ObjectList([pod("a", 1)], "5")]
+    cluster.watches = [[Unavailable("reset")]]
+    async with following(cluster) as (informer, clock, heard):
+        informer.note_write(pod("b", 7))
+        informer.note_write(pod("a", 8))
+        cluster.watches = [
+            [
+                event(EventType.MODIFIED, pod("a", 6)),
+                event(EventType.ADDED, pod("b", 7)),
+                event(EventType.MODIFIED, pod("a", 8)),
+            ]
+        ]
+        await clock.advance(1)
+        assert heard == [("ADDED", "a@1", None), ("ADDED", "b@7", None), ("MODIFIED", "a@8", "1")]
+
+
+async def test_a_noted_write_that_was_deleted_meanwhile_does_not_come_back() -> None:
+    cluster = ScriptedCluster()
+    cluster.lists = [ObjectList([], "5")]
+    cluster.watches = [[event(EventType.ADDED, pod("a", 6)), event(EventType.DELETED, pod("a", 7))]]
+    async with following(cluster) as (informer, _, _):
+        informer.note_write(pod("a", 6))
+        assert informer.list() == []
+
+
+async def test_listing_again_keeps_what_was_written_after_the_list() -> None:
+    cluster = ScriptedCluster()
+    cluster.lists = [ObjectList([], "5"), ObjectList([], "8")]
+    cluster.watches = [[Unavailable("reset")]]
+    async with following(cluster) as (informer, clock, heard):
+        informer.note_write(pod("old", 7))
+        informer.note_write(pod("new", 9))
+        cluster.watches = [[Gone("too old")]]
+        await clock.advance(1)
+        assert [obj["metadata"]["name"] for obj in informer.list()] == ["new"]
+        assert heard[-1] == ("DELETED", "old@7", "7")
