@@ -1,0 +1,164 @@
+"""From a request to its answer, blind to transport.
+
+A transport asks `find` for the model, decodes the body, and calls `run`. What comes back is the
+answer itself when the model is quick and synchronous, else a coroutine: most requests never become
+a task. Errors are `ServingError`s; what a model raises of its own becomes an `InferenceError` that
+names the model, and its traceback goes to the log.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Coroutine
+from functools import partial
+from time import perf_counter
+from typing import Any, Literal, cast
+
+from kedge.protocol.errors import InferenceError, ServingError, Unsupported
+from kedge.protocol.inference import InferRequest, InferResponse, ModelMetadata, ServerMetadata
+from kedge.server.log import RequestLog, logger
+from kedge.server.model import ArrayModel, Headers, Model
+from kedge.server.repository import Entry, Repository
+
+Verb = Literal["predict", "explain"]
+Answer = Any
+"""A JSON value for V1, an `InferResponse` for Open Inference."""
+
+EXTENSIONS = ("binary_tensor_data", "model_repository")
+
+
+class DataPlane:
+    """Everything a transport may ask of the models."""
+
+    def __init__(
+        self, repository: Repository, *, version: str = "", log: RequestLog | None = None
+    ) -> None:
+        self.repository = repository
+        self.find: Callable[[str, str], Entry] = repository.find_ready
+        self._version = version
+        self._log = log
+
+    # -- what is here ----------------------------------------------------------------------------
+
+    def ready(self) -> bool:
+        """All models can answer."""
+        return all(entry.model.ready for entry in self.repository.entries())
+
+    def server_metadata(self) -> ServerMetadata:
+        return ServerMetadata("kedge", self._version, EXTENSIONS)
+
+    def model_metadata(self, name: str, version: str = "") -> ModelMetadata:
+        return self.repository.find(name, version).model.metadata()
+
+    # -- inference -------------------------------------------------------------------------------
+
+    def run(
+        self, entry: Entry, payload: Any, request_id: str, headers: Headers | None = None
+    ) -> Answer | Coroutine[Any, Any, Answer]:
+        """The prediction, or a coroutine that gives it."""
+        if entry.plain and entry.pace.inline:
+            return self._run_plain(entry, cast(ArrayModel, entry.model), payload, request_id)
+        return self.answer(entry, "predict", payload, request_id, headers or {})
+
+    def _run_plain(self, entry: Entry, model: ArrayModel, payload: Any, request_id: str) -> Answer:
+        """The shortest way: no coroutine, no step but the model's own."""
+        started = perf_counter()
+        try:
+            rows, outputs = model.rows(payload)
+            ready = perf_counter()
+            results = model.compute(rows, outputs)
+            computed = perf_counter()
+            answer = model.answer(payload, results)
+        except ServingError:
+            raise
+        except Exception as error:
+            raise _failed(model, error) from error
+        ended = perf_counter()
+        metrics = entry.metrics
+        metrics.preprocess.observe(ready - started)
+        metrics.predict.observe(computed - ready)
+        metrics.postprocess.observe(ended - computed)
+        entry.pace.note(computed - ready)
+        if self._log is not None:
+            self._log.latency(request_id, ready - started, 0.0, computed - ready, ended - computed)
+        return answer
+
+    async def answer(
+        self, entry: Entry, verb: Verb, payload: Any, request_id: str, headers: Headers
+    ) -> Answer:
+        """The long way: any model, any step, here or in its thread."""
+        model, metrics = entry.model, entry.metrics
+        metrics.in_flight += 1
+        spent = {"preprocess": 0.0, "predict": 0.0, "explain": 0.0, "postprocess": 0.0}
+
+        async def step(name: str, work: Callable[[], Any]) -> Any:
+            started = perf_counter()
+            try:
+                outcome = work()
+                return await outcome if inspect.isawaitable(outcome) else outcome
+            finally:
+                spent[name] = perf_counter() - started
+                getattr(metrics, name).observe(spent[name])
+
+        try:
+            question = await step("preprocess", partial(model.preprocess, payload, headers))
+            result = await step(verb, self._main_step(entry, verb, question, headers))
+            result = await step("postprocess", partial(model.postprocess, result, headers))
+            return _checked(model, payload, result)
+        except ServingError:
+            raise
+        except NotImplementedError as error:
+            raise Unsupported(f"Model {model.name}: {error or 'not implemented'}") from error
+        except Exception as error:
+            raise _failed(model, error) from error
+        finally:
+            metrics.in_flight -= 1
+            if self._log is not None:
+                self._log.latency(
+                    request_id,
+                    spent["preprocess"],
+                    spent["explain"],
+                    spent["predict"],
+                    spent["postprocess"],
+                )
+
+    def _main_step(
+        self, entry: Entry, verb: Verb, payload: Any, headers: Headers
+    ) -> Callable[[], Any]:
+        model = entry.model
+        method = model.predict if verb == "predict" else model.explain
+        if inspect.iscoroutinefunction(method):
+            return partial(method, payload, headers)
+        return partial(self._synchronous, entry, partial(method, payload, headers))
+
+    async def _synchronous(self, entry: Entry, work: Callable[[], Any]) -> Any:
+        if entry.pace.inline:
+            started = perf_counter()
+            outcome = work()
+            seconds = perf_counter() - started
+        else:
+            outcome, seconds = await entry.worker.run(work)
+        entry.pace.note(seconds)
+        return await outcome if inspect.isawaitable(outcome) else outcome
+
+
+def _checked(model: Model, payload: Any, result: Any) -> Any:
+    """An Open Inference request needs an `InferResponse`; its id and outputs are set straight."""
+    if not isinstance(payload, InferRequest):
+        return result
+    if not isinstance(result, InferResponse):
+        logger.error(
+            "model %s answered an InferRequest with %s; return an InferResponse",
+            model.name,
+            type(result).__name__,
+        )
+        raise InferenceError(f"Model {model.name} gave an answer that Open Inference cannot carry.")
+    result.id = result.id or payload.id
+    result.model_version = result.model_version or model.version
+    return result.select(payload.outputs)
+
+
+def _failed(model: Model, error: BaseException) -> InferenceError:
+    """What the client is told when a model raised: its name, and nothing of what it said."""
+    logger.error("model %s failed", model.name, exc_info=error)
+    return InferenceError(f"Model {model.name} failed while answering; its log tells why.")

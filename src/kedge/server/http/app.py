@@ -1,0 +1,190 @@
+"""Everything REST that is not a prediction: probes, metadata, the repository, metrics, explain.
+
+Imported when first asked, and Starlette with it: a server that is only predicted with never needs
+it. `lazy_app` is the ASGI application that does so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from kedge.protocol import v1
+from kedge.protocol.errors import ModelNotReady, ServingError
+from kedge.server.dataplane import DataPlane
+from kedge.server.http.inference import decompress, encode_v1
+from kedge.server.http.reply import error_reply
+from kedge.server.limits import Limits
+from kedge.server.log import logger
+from kedge.server.metrics import Metrics
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def make_app(dataplane: DataPlane, metrics: Metrics, limits: Limits) -> Starlette:
+    """The ASGI application over `dataplane`."""
+    rest = Rest(dataplane, metrics, limits)
+    return Starlette(
+        routes=[
+            Route(path, _guarded(handler), methods=[verb]) for verb, path, handler in rest.table()
+        ],
+        exception_handlers={HTTPException: _http_error, Exception: _unexpected},
+    )
+
+
+class Rest:
+    """One method per endpoint."""
+
+    def __init__(self, dataplane: DataPlane, metrics: Metrics, limits: Limits) -> None:
+        self._dataplane = dataplane
+        self._metrics = metrics
+        self._limits = limits
+
+    def table(self) -> list[tuple[str, str, Handler]]:
+        model, versioned = "/v2/models/{name}", "/v2/models/{name}/versions/{version}"
+        return [
+            ("GET", "/", self.alive),
+            ("GET", "/v1/models", self.list_models),
+            ("POST", "/v1/models/{name}:explain", self.explain),
+            ("GET", "/v1/models/{name}", self.model_ready),
+            ("GET", "/v2", self.server_metadata),
+            ("GET", "/v2/", self.server_metadata),
+            ("GET", "/v2/health/live", self.live),
+            ("GET", "/v2/health/ready", self.ready),
+            ("GET", "/v2/models", self.list_models),
+            ("GET", f"{versioned}/ready", self.model_ready),
+            ("GET", f"{model}/ready", self.model_ready),
+            ("GET", versioned, self.model_metadata),
+            ("GET", model, self.model_metadata),
+            ("POST", "/v2/repository/index", self.index),
+            ("POST", "/v2/repository/models/{name}/load", self.load),
+            ("POST", "/v2/repository/models/{name}/unload", self.unload),
+            ("GET", "/metrics", self.metrics),
+        ]
+
+    # -- probes and metadata ---------------------------------------------------------------------
+
+    async def alive(self, request: Request) -> Response:
+        return _json({"status": "alive"})
+
+    async def live(self, request: Request) -> Response:
+        return _json({"live": True})
+
+    async def ready(self, request: Request) -> Response:
+        ready = self._dataplane.ready()
+        return _json({"ready": ready}, 200 if ready else 503)
+
+    async def list_models(self, request: Request) -> Response:
+        return _json({"models": self._dataplane.repository.names()})
+
+    async def model_ready(self, request: Request) -> Response:
+        name, version = _model(request)
+        self._dataplane.find(name, version)
+        return _json({"name": name, "ready": True})
+
+    async def server_metadata(self, request: Request) -> Response:
+        about = self._dataplane.server_metadata()
+        return _json(
+            {"name": about.name, "version": about.version, "extensions": list(about.extensions)}
+        )
+
+    async def model_metadata(self, request: Request) -> Response:
+        return _json(self._dataplane.model_metadata(*_model(request)).to_json())
+
+    async def metrics(self, request: Request) -> Response:
+        page, content_type = self._metrics.exposition(request.headers.get("accept", ""))
+        return Response(page, headers={"content-type": content_type})
+
+    # -- the repository --------------------------------------------------------------------------
+
+    async def index(self, request: Request) -> Response:
+        body = v1.decode_request(await request.body() or b"{}")
+        only_ready = bool(body.get("ready", False)) if isinstance(body, dict) else False
+        return _json(self._dataplane.repository.index(only_ready=only_ready))
+
+    async def load(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        try:
+            entry = await self._dataplane.repository.load(name)
+        except ServingError:
+            raise
+        except Exception as error:
+            raise ModelNotReady(name, str(error)) from error
+        if not entry.model.ready:
+            raise ModelNotReady(name)
+        return _json({"name": name, "load": True})
+
+    async def unload(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        self._dataplane.repository.unload(name)
+        return _json({"name": name, "unload": True})
+
+    # -- explain ---------------------------------------------------------------------------------
+
+    async def explain(self, request: Request) -> Response:
+        entry = self._dataplane.find(*_model(request))
+        try:
+            body = await request.body()
+            encoding = request.headers.get("content-encoding", "identity")
+            if encoding != "identity":
+                body = decompress(body, encoding.encode(), self._limits.json_bytes)
+            payload = v1.decode_request(body, request.headers.get("content-type", ""))
+            answer = await self._dataplane.answer(
+                entry,
+                "explain",
+                payload,
+                request.headers.get("x-request-id", ""),
+                dict(request.headers),
+            )
+        except ServingError as error:
+            entry.metrics.errors[error.reason] += 1
+            entry.metrics.requests["v1", error_reply(error).status] += 1
+            raise
+        entry.metrics.requests["v1", 200] += 1
+        return Response(encode_v1(answer), media_type="application/json")
+
+
+def _model(request: Request) -> tuple[str, str]:
+    return request.path_params["name"], request.path_params.get("version", "")
+
+
+def _json(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(
+        v1.encode_response(body), status, media_type="application/json", headers=headers
+    )
+
+
+def _error(error: ServingError) -> Response:
+    reply = error_reply(error)
+    headers = {"retry-after": "1"} if reply.status == 503 else None
+    return Response(reply.body[0], reply.status, media_type="application/json", headers=headers)
+
+
+def _guarded(handler: Handler) -> Handler:
+    async def guarded(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except ServingError as error:
+            return _error(error)
+
+    return guarded
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    """No such path, no such verb: the protocol's error object, and KServe's `detail`."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    detail = error.detail if isinstance(error, HTTPException) else "Internal Server Error"
+    text = f"{detail}: {request.method} {request.url.path}"
+    headers = error.headers if isinstance(error, HTTPException) else None
+    return _json({"error": text, "detail": detail}, status, headers)
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return _json({"error": "The server failed; its log tells why."}, 500)

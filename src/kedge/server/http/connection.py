@@ -1,0 +1,377 @@
+"""One HTTP connection: predictions are answered here, everything else goes on to ASGI.
+
+uvicorn's protocol builds an ASGI scope, a task and an event per request; for a prediction of
+20 µs that is most of the cost. This subclass answers a `Target` itself, and hands every other
+request to its parent. Pipelined requests share the parent's queue, so that answers keep their
+order whoever gives them. Limits on headers, bodies and silence are kept here, for both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import TimerHandle
+from collections.abc import Coroutine
+from typing import Any, cast
+
+import httptools
+import orjson
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
+from uvicorn.server import ServerState
+
+from kedge.server.http.inference import Headers, Inference, Target, too_large
+from kedge.server.http.reply import Reply, error_reply
+from kedge.server.limits import Limits
+
+_LINGER_SECONDS = 2.0
+
+
+class Shared:
+    """What all connections of a server have in common.
+
+    Attributes:
+        date: the Date header's line, set anew every second by `tick`.
+        now: a coarse clock for idle connections, set with it.
+        draining: answers ask clients to connect anew.
+    """
+
+    def __init__(self, config: Config, inference: Inference, limits: Limits) -> None:
+        self.config = config
+        self.state = ServerState()
+        self.inference = inference
+        self.limits = limits
+        self.date = b""
+        self.now = 0.0
+        self.draining = False
+
+    def tick(self, now: float, date: bytes) -> None:
+        """Once a second: the date, and an end to connections that idled too long."""
+        self.now = now
+        self.date = b"date: %s\r\n" % date
+        self.state.default_headers = [(b"date", date)]
+        for connection in list(self.state.connections):
+            cast(Connection, connection).close_if_idle_since(now - self.limits.keep_alive_seconds)
+
+    @property
+    def busy(self) -> bool:
+        """A request is being received or answered."""
+        return any(cast(Connection, one).busy for one in self.state.connections)
+
+    def close_idle(self) -> None:
+        for connection in list(self.state.connections):
+            connection.shutdown()
+
+
+class _NoEvent:
+    def set(self) -> None:
+        return
+
+
+_NO_EVENT = _NoEvent()
+
+
+class FastCycle:
+    """A prediction between its headers and its answer: what the parent calls a cycle."""
+
+    __slots__ = (
+        "chunks",
+        "complete",
+        "current",
+        "disconnected",
+        "headers",
+        "keep_alive",
+        "limit",
+        "message_event",
+        "response_complete",
+        "size",
+        "target",
+    )
+
+    def __init__(self, target: Target, headers: Headers, limit: int, keep_alive: bool) -> None:
+        self.target = target
+        self.headers = headers
+        self.limit = limit
+        self.keep_alive = keep_alive
+        self.chunks: list[bytes] = []
+        self.size = 0
+        self.current = False
+        self.complete = False
+        self.disconnected = False
+        self.response_complete = False
+        self.message_event = _NO_EVENT
+
+
+class Connection(HttpToolsProtocol):
+    """See the module."""
+
+    def __init__(self, shared: Shared, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(shared.config, shared.state, {}, loop)
+        self._shared = shared
+        self._inference = shared.inference
+        self._limits = shared.limits
+        self._fast: FastCycle | None = None
+        self._refused = False
+        self._pumping = False
+        self._in_head = False
+        self._in_body = False
+        self._head_bytes = 0
+        self._body_bytes = 0
+        self._timer: TimerHandle | None = None
+        self._last = shared.now
+
+    # -- life ------------------------------------------------------------------------------------
+
+    @property
+    def busy(self) -> bool:
+        answering = self.cycle is not None and not self.cycle.response_complete
+        return answering or self._in_head or self._in_body
+
+    def close_if_idle_since(self, moment: float) -> None:
+        if self._last < moment and not self.busy:
+            self.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._disarm()
+        super().connection_lost(exc)
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]  # asyncio's own signature
+        """A client that has said all it will may still read what it asked for."""
+        if self._refused or self.cycle is None or self.cycle.response_complete:
+            return None
+        self.cycle.keep_alive = False
+        return True
+
+    def _unset_keepalive_if_required(self) -> None:
+        """The parent's timer per request is replaced by one sweep for all (`Shared.tick`)."""
+
+    # -- receiving -------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass  # No upgrade is offered: the request itself has been answered as it stands.
+        except httptools.HttpParserError as error:
+            if not self._refused:
+                self._refuse(400, f"Invalid HTTP request received: {_cause(error)}")
+            return
+        if self._in_head or self._in_body:
+            self._receiving(len(data))
+        elif self._timer is not None:
+            self._disarm()
+
+    def _receiving(self, size: int) -> None:
+        """A request is under way; it may take neither too much room nor too much time."""
+        if self._in_head:
+            self._head_bytes += size
+            if self._head_bytes > self._limits.head_bytes:
+                limit = self._limits.head_bytes // 1024
+                self._refuse(431, f"The request's headers are larger than {limit} KiB.")
+            elif self._timer is None:
+                self._arm(self._limits.head_seconds)
+        else:
+            self._disarm()
+            self._arm(self._limits.body_seconds)
+
+    def _arm(self, seconds: float) -> None:
+        self._timer = self.loop.call_later(seconds, self._too_slow)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _too_slow(self) -> None:
+        self._timer = None
+        if not self.transport.is_closing():
+            self._refuse(408, "The request did not arrive in time.")
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(400, msg)
+
+    def _refuse(self, status: int, message: str) -> None:
+        self._refuse_with(Reply(status, [orjson.dumps({"error": message})]))
+
+    def _refuse_with(self, reply: Reply) -> None:
+        """Answers without having read the request, and hangs up when the client has read that."""
+        self._refused = True
+        self._disarm()
+        self.transport.write(self._encode(reply, keep_alive=False) + b"".join(reply.body))
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.loop.call_later(_LINGER_SECONDS, self.transport.close)
+
+    # -- the parser's callbacks ------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+        self._fast = None
+        self._in_head = True
+        self._head_bytes = 0
+        self._body_bytes = 0
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._in_body = True
+        if self._timer is not None:
+            self._disarm()
+        if self._refused:
+            return
+        parser = self.parser
+        target = self._inference.target(self.url) if parser.get_method() == b"POST" else None
+        if target is None:
+            self._begin_asgi()
+            return
+        limit = self._inference.body_limit(target, self.headers)
+        keep_alive = parser.should_keep_alive() and parser.get_http_version() != "1.0"
+        fast = FastCycle(target, self.headers, limit, keep_alive)
+        previous, self.cycle = self.cycle, cast(RequestResponseCycle, fast)
+        self._fast = fast
+        if previous is None or previous.response_complete:
+            fast.current = True
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
+        if (declared := _declared_length(self.headers)) is not None and declared > limit:
+            self._refuse_with(error_reply(too_large(limit, declared)))
+        elif self.expect_100_continue and fast.current:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _begin_asgi(self) -> None:
+        """Hands the request to the parent, which starts its own bookkeeping late."""
+        url, headers, expect = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url = url
+        self.headers.extend(headers)
+        self.expect_100_continue = expect
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if self._refused:
+            return
+        fast = self._fast
+        if fast is None:
+            self._body_bytes += len(body)
+            if self._body_bytes > self._limits.json_bytes:
+                self._refuse_with(error_reply(too_large(self._limits.json_bytes, None)))
+            else:
+                super().on_body(body)
+            return
+        fast.chunks.append(body)
+        fast.size += len(body)
+        if fast.size > fast.limit:
+            fast.chunks.clear()
+            self._refuse_with(error_reply(too_large(fast.limit, None)))
+
+    def on_message_complete(self) -> None:
+        self._in_body = False
+        fast = self._fast
+        if self._refused:
+            return
+        if fast is None:
+            super().on_message_complete()
+            return
+        fast.complete = True
+        if fast.current:
+            self._answer(fast)
+
+    # -- answering -------------------------------------------------------------------------------
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle | FastCycle, app: Any) -> None:
+        if isinstance(cycle, FastCycle):
+            cycle.current = True
+            if cycle.complete:
+                self._answer(cycle)
+        else:
+            if self._shared.draining:
+                cycle.keep_alive = False
+            super()._start_asgi_task(cycle, app)
+
+    def _answer(self, cycle: FastCycle) -> None:
+        chunks = cycle.chunks
+        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        cycle.chunks = []
+        outcome = self._inference.answer(cycle.target, cycle.headers, body)
+        if isinstance(outcome, Reply):
+            self._send(cycle, outcome)
+        else:
+            task = self.loop.create_task(self._answer_later(cycle, outcome))
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+
+    async def _answer_later(self, cycle: FastCycle, outcome: Coroutine[Any, Any, Reply]) -> None:
+        reply = await outcome
+        if not cycle.disconnected:
+            self._send(cycle, reply)
+
+    def _send(self, cycle: FastCycle, reply: Reply) -> None:
+        keep_alive = cycle.keep_alive and not self._shared.draining
+        body = reply.body
+        head = self._encode(reply, keep_alive)
+        if len(body) == 1 and len(body[0]) < 65536:
+            self.transport.write(head + body[0])
+        else:
+            self.transport.writelines([head, *body])
+        cycle.response_complete = True
+        if keep_alive:
+            self.on_response_complete()
+        else:
+            self.transport.close()
+
+    def _encode(self, reply: Reply, keep_alive: bool) -> bytes:
+        body = reply.body
+        size = len(body[0]) if len(body) == 1 else sum(map(len, body))
+        return b"%b%bcontent-type: %b\r\ncontent-length: %d\r\n%b%b\r\n" % (
+            STATUS_LINE[reply.status],
+            self._shared.date,
+            reply.content_type,
+            size,
+            reply.headers,
+            b"" if keep_alive else b"connection: close\r\n",
+        )
+
+    def on_response_complete(self) -> None:
+        """An answer is out, from here or from ASGI: whoever waits in the pipeline is next."""
+        self.server_state.total_requests += 1
+        self._last = self._shared.now
+        if self.transport.is_closing() or self._pumping:
+            return
+        self._pumping = True
+        try:
+            while self.pipeline and not self._refused:
+                cycle, app = self.pipeline.pop()
+                self._start_asgi_task(cycle, app)
+                if not cycle.response_complete:
+                    return
+        finally:
+            self._pumping = False
+        if not self.flow.write_paused:
+            self.flow.resume_reading()
+
+    def pause_writing(self) -> None:
+        """A client that does not read its answers is not read from, either."""
+        super().pause_writing()
+        self.flow.pause_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.flow.resume_reading()
+
+
+def _declared_length(headers: Headers) -> int | None:
+    for name, value in headers:
+        if name == b"content-length":
+            return int(value)
+    return None
+
+
+def _cause(error: Exception) -> str:
+    return str(error.args[0]) if error.args else type(error).__name__

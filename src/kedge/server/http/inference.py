@@ -1,0 +1,216 @@
+"""V1 predict and Open Inference infer: bodies to the data plane and back."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Coroutine
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+from kedge.protocol import v1
+from kedge.protocol.errors import InferenceError, InvalidInput, PayloadTooLarge, ServingError
+from kedge.protocol.inference import InferRequest
+from kedge.protocol.open_inference import rest
+from kedge.server.dataplane import DataPlane
+from kedge.server.http.reply import BINARY, JSON, Reply, error_reply
+from kedge.server.limits import MIB, Limits
+from kedge.server.log import logger
+from kedge.server.repository import Entry
+
+Headers = list[tuple[bytes, bytes]]
+
+_LENGTH = rest.LENGTH_HEADER.encode()
+_V2 = re.compile(rb"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer/?")
+_V1 = re.compile(rb"/v1/models/([^/]+):predict")
+_MANY_TARGETS = 1024
+
+
+class Target(NamedTuple):
+    """What a path asks for."""
+
+    protocol: str
+    model: str
+    version: str
+
+
+class Facts(NamedTuple):
+    """What the headers of an inference say."""
+
+    content_type: str
+    content_encoding: bytes
+    json_length: bytes | None
+    request_id: str
+
+
+def read_headers(headers: Headers) -> Facts:
+    content_type = content_encoding = b""
+    json_length: bytes | None = None
+    request_id = b""
+    for name, value in headers:
+        if name == b"content-type":
+            content_type = value
+        elif name == _LENGTH:
+            json_length = value
+        elif name == b"content-encoding":
+            content_encoding = value
+        elif name == b"x-request-id":
+            request_id = value
+    return Facts(
+        content_type.decode("latin-1"), content_encoding, json_length, request_id.decode("latin-1")
+    )
+
+
+class Inference:
+    """The adapter between HTTP bodies and the data plane."""
+
+    def __init__(self, dataplane: DataPlane, limits: Limits) -> None:
+        self._dataplane = dataplane
+        self._limits = limits
+        self._targets: dict[bytes, Target] = {}
+
+    def target(self, url: bytes) -> Target | None:
+        """What a POST to `url` asks for, when it asks for a prediction."""
+        found = self._targets.get(url)
+        if found is not None:
+            return found
+        path = url.partition(b"?")[0]
+        if match := _V2.fullmatch(path):
+            found = Target("v2", _text(match[1]), _text(match[2] or b""))
+        elif match := _V1.fullmatch(path):
+            found = Target("v1", _text(match[1]), "")
+        if found is not None:
+            if len(self._targets) >= _MANY_TARGETS:
+                self._targets.clear()
+            self._targets[url] = found
+        return found
+
+    def body_limit(self, target: Target, headers: Headers) -> int:
+        binary = target.protocol == "v2" and any(name == _LENGTH for name, _ in headers)
+        return self._limits.binary_bytes if binary else self._limits.json_bytes
+
+    def answer(
+        self, target: Target, headers: Headers, body: bytes
+    ) -> Reply | Coroutine[Any, Any, Reply]:
+        """The reply, or a coroutine that gives it; never raises."""
+        try:
+            entry = self._dataplane.find(target.model, target.version)
+        except ServingError as error:
+            return error_reply(error)
+        try:
+            facts = read_headers(headers)
+            if facts.content_encoding and facts.content_encoding != b"identity":
+                body = decompress(body, facts.content_encoding, self.body_limit(target, headers))
+            if target.protocol == "v2":
+                payload: Any = rest.decode_request(
+                    body, target.model, target.version, _number(facts.json_length)
+                )
+            else:
+                payload = v1.decode_request(body, facts.content_type)
+            model_headers = None if entry.plain else text_headers(headers)
+            outcome = self._dataplane.run(entry, payload, facts.request_id, model_headers)
+            if isinstance(outcome, Coroutine):
+                return self._later(entry, target, payload, outcome, facts)
+            return self._encode(entry, target, payload, outcome, facts)
+        except Exception as error:
+            return self._failed(entry, target, error)
+
+    async def _later(
+        self,
+        entry: Entry,
+        target: Target,
+        payload: Any,
+        outcome: Coroutine[Any, Any, Any],
+        facts: Facts,
+    ) -> Reply:
+        try:
+            return self._encode(entry, target, payload, await outcome, facts)
+        except Exception as error:
+            return self._failed(entry, target, error)
+
+    def _encode(
+        self, entry: Entry, target: Target, payload: Any, outcome: Any, facts: Facts
+    ) -> Reply:
+        content_type = JSON
+        if target.protocol == "v2":
+            request = payload if isinstance(payload, InferRequest) else None
+            body, json_length = rest.encode_response(outcome, request)
+            extra = b""
+            if json_length is not None:
+                content_type = BINARY
+                extra = b"%s: %d\r\n" % (_LENGTH, json_length)
+        else:
+            body, extra = [encode_v1(outcome)], b""
+        if facts.request_id:
+            extra += b"x-request-id: %s\r\n" % facts.request_id.encode("latin-1")
+        entry.metrics.requests[target.protocol, 200] += 1
+        return Reply(200, body, content_type, extra)
+
+    def _failed(self, entry: Entry, target: Target, error: Exception) -> Reply:
+        if not isinstance(error, ServingError):
+            logger.error("model %s: its answer cannot be sent", entry.model.name, exc_info=error)
+            error = InferenceError(
+                f"Model {entry.model.name} gave an answer that {target.protocol.upper()} "
+                "cannot carry; its log tells why."
+            )
+        reply = error_reply(error)
+        entry.metrics.requests[target.protocol, reply.status] += 1
+        entry.metrics.errors[error.reason] += 1
+        return reply
+
+
+def encode_v1(outcome: Any) -> bytes:
+    """V1 answers are any JSON value; bytes and text are sent as they are."""
+    if isinstance(outcome, bytes):
+        return outcome
+    if isinstance(outcome, str):
+        return outcome.encode("utf-8")
+    return v1.encode_response(outcome)
+
+
+def text_headers(headers: Headers) -> dict[str, str]:
+    """The headers as a model sees them: lower-case names, and its own to change."""
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
+
+
+def _text(raw: bytes) -> str:
+    text = raw.decode("latin-1")
+    return unquote(text) if "%" in text else text
+
+
+def _number(raw: bytes | None) -> int | None:
+    if raw is None:
+        return None
+    if not raw.isdigit() or len(raw) > 18:
+        raise InvalidInput(
+            f"{rest.LENGTH_HEADER} must be a whole number of bytes, not "
+            f"{raw[:40].decode('latin-1')!r}."
+        )
+    return int(raw)
+
+
+def decompress(body: bytes, encoding: bytes, limit: int) -> bytes:
+    """The body behind `content-encoding`; bounded, whatever the compressed size promises."""
+    if encoding.lower() not in (b"gzip", b"x-gzip", b"deflate"):
+        raise InvalidInput(
+            f"content-encoding {encoding[:40].decode('latin-1')!r} is not understood.",
+            fix="Send the body as it is, or with gzip or deflate.",
+        )
+    unpacker = zlib.decompressobj(wbits=47)
+    try:
+        plain = unpacker.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise InvalidInput(f"The body is not valid {encoding.decode('latin-1')}.") from error
+    if len(plain) > limit:
+        raise too_large(limit, limit + 1, "unpacked body")
+    if not unpacker.eof:
+        raise InvalidInput("The compressed body ends too early.")
+    return plain
+
+
+def too_large(limit: int, size: int | None, what: str = "body") -> PayloadTooLarge:
+    found = f"has {size} bytes" if size is not None else "goes on"
+    return PayloadTooLarge(
+        f"The {what} {found}, but this server takes {limit // MIB} MiB.",
+        fix="Send large tensors in binary form (Inference-Header-Content-Length) or over gRPC.",
+    )

@@ -1,0 +1,30 @@
+"""How much a client may ask of the server, and for how long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Attributes:
+    json_bytes: largest JSON body.
+    binary_bytes: largest body with binary tensors, and largest gRPC message.
+    head_bytes: request line and headers together.
+    head_seconds: from the first byte of a request to the end of its headers.
+    body_seconds: longest silence within a body.
+    keep_alive_seconds: an idle connection is closed after this; longer than the gateway keeps
+        its own, so that the gateway never writes into a connection that is being closed.
+    """
+
+    json_bytes: int = 16 * MIB
+    binary_bytes: int = 64 * MIB
+    head_bytes: int = 64 * 1024
+    head_seconds: float = 20.0
+    body_seconds: float = 60.0
+    keep_alive_seconds: float = 75.0
+
+
+DEFAULT_LIMITS = Limits()

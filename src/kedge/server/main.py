@@ -1,0 +1,136 @@
+"""`kedge serve RUNTIME ...`: from a command line to a serving process.
+
+The runtime's module is found by name when it is needed, so that the server depends on no
+framework, and a framework is imported by the process that serves it only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol, cast
+
+from kedge.server.errors import BadUsage, ModelFileMissing, ModelLoadFailed, StartFailure
+from kedge.server.log import configure, logger
+from kedge.server.model import Model
+from kedge.server.options import Options, parse
+
+RUNTIMES = ("sklearn", "xgboost", "lightgbm")
+_TERMINATION_LOG = Path("/dev/termination-log")
+
+
+class Runtime(Protocol):
+    """What a module of `kedge.runtimes` offers."""
+
+    ENDINGS: tuple[str, ...]
+    make: Callable[[str, Path, Options], Model]
+
+
+def serve(argv: Sequence[str]) -> int:
+    """Serves until told to stop. The exit code: 0 after an orderly end, 1 if it cannot start."""
+    termination_log = ""
+    try:
+        options = parse(argv)
+        termination_log = options.termination_log
+        _run(options)
+    except StartFailure as failure:
+        return _tell(failure, termination_log)
+    except MemoryError:
+        return _tell(
+            ModelLoadFailed(
+                "The model does not fit into this machine's or pod's memory.",
+                fix="Raise limits.memory of the predictor, or serve a smaller model.",
+            ),
+            termination_log,
+        )
+    return 0
+
+
+def _tell(failure: StartFailure, termination_log: str) -> int:
+    line = failure.line()
+    print(line, file=sys.stderr, flush=True)
+    path = Path(termination_log) if termination_log else _TERMINATION_LOG
+    try:
+        if termination_log or path.is_file():
+            path.write_text(line + "\n")
+    except OSError as error:
+        print(f"The termination log {path} cannot be written: {error}", file=sys.stderr)
+    return 1
+
+
+def _run(options: Options) -> None:
+    if options.configure_logging:
+        configure(options.log_level)
+    if options.unknown:
+        logger.warning("ignored, for no one reads them: %s", " ".join(options.unknown))
+    runtime = find_runtime(options.runtime)
+    from kedge.server.server import ModelServer
+
+    async def main() -> None:
+        server = ModelServer(
+            bind_address=options.bind_address,
+            http_port=options.http_port,
+            grpc_port=options.grpc_port if options.enable_grpc else None,
+            limits=options.limits,
+            grace_seconds=options.grace_seconds,
+            latency_log=options.enable_latency_logging,
+            loader=_loader(runtime, options),
+        )
+        server.bind()
+        await server.serve(make_models(runtime, options))
+
+    with asyncio.Runner(loop_factory=_loop_factory(options.event_loop)) as runner:
+        runner.run(main())
+
+
+def _loop_factory(choice: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if choice == "asyncio":
+        return None
+    try:
+        import uvloop
+    except ImportError:
+        if choice == "uvloop":
+            raise BadUsage(
+                "--event-loop uvloop: uvloop is not installed.", fix="pip install uvloop."
+            ) from None
+        return None
+    return uvloop.new_event_loop
+
+
+def find_runtime(name: str) -> Runtime:
+    if name not in RUNTIMES:
+        raise BadUsage(f"There is no runtime {name!r}.", fix=f"Use one of {', '.join(RUNTIMES)}.")
+    return cast(Runtime, import_module(f"kedge.runtimes.{name}"))
+
+
+def make_models(runtime: Runtime, options: Options) -> list[Model]:
+    """The model of the folder; or, where it holds only folders, one of each that holds a model."""
+    folder = Path(options.model_dir)
+    if folder.is_dir() and not _has_model(folder, runtime):
+        inner = [one for one in sorted(folder.iterdir()) if one.is_dir()]
+        models = [one for one in inner if _has_model(one, runtime)]
+        if models:
+            return [runtime.make(one.name, one, options) for one in models]
+    return [runtime.make(options.model_name, folder, options)]
+
+
+def _has_model(folder: Path, runtime: Runtime) -> bool:
+    return any(one.name.endswith(runtime.ENDINGS) for one in folder.iterdir())
+
+
+def _loader(runtime: Runtime, options: Options) -> Callable[[str], Model]:
+    """How the repository extension finds a model: its own folder, or one of its name within."""
+    folder = Path(options.model_dir)
+
+    def load(name: str) -> Model:
+        if name == options.model_name and folder.is_dir() and _has_model(folder, runtime):
+            return runtime.make(name, folder, options)
+        inner = folder / name
+        if Path(name).name != name or not inner.is_dir():
+            raise ModelFileMissing(f"There is no folder {name} in {folder}.")
+        return runtime.make(name, inner, options)
+
+    return load

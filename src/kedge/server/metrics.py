@@ -1,0 +1,128 @@
+"""What the server counts, cheaply; Prometheus' library is imported when someone asks.
+
+An observation on the way of a request is a bisection and two additions; locks, labels and text
+formats are the exposition's affair. Everything here is touched from the event loop only.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+
+_STEPS = {
+    "preprocess": ("request_preprocess_seconds", "pre-process request latency"),
+    "predict": ("request_predict_seconds", "predict request latency"),
+    "explain": ("request_explain_seconds", "explain request latency"),
+    "postprocess": ("request_postprocess_seconds", "post-process request latency"),
+}
+
+
+class Histogram:
+    """Counts per bucket, and the sum."""
+
+    __slots__ = ("counts", "total")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BUCKETS) + 1)
+        self.total = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self.counts[bisect_left(BUCKETS, seconds)] += 1
+        self.total += seconds
+
+
+class ModelMetrics:
+    """The figures of one model.
+
+    Attributes:
+        requests: by protocol and status code of the transport.
+        errors: by the error's reason.
+        in_flight: requests that have begun and not ended.
+    """
+
+    def __init__(self) -> None:
+        self.preprocess = Histogram()
+        self.predict = Histogram()
+        self.explain = Histogram()
+        self.postprocess = Histogram()
+        self.requests: Counter[tuple[str, int]] = Counter()
+        self.errors: Counter[str] = Counter()
+        self.in_flight = 0
+        self.load_seconds = 0.0
+
+
+class Metrics:
+    """The figures of every model that this server has held."""
+
+    def __init__(self) -> None:
+        self._models: dict[str, ModelMetrics] = {}
+
+    def model(self, name: str) -> ModelMetrics:
+        return self._models.setdefault(name, ModelMetrics())
+
+    def collect(self) -> Iterator[Metric]:
+        """Prometheus' collector interface."""
+        from prometheus_client.core import (
+            CounterMetricFamily,
+            GaugeMetricFamily,
+            HistogramMetricFamily,
+        )
+
+        for step, (name, text) in _STEPS.items():
+            family = HistogramMetricFamily(name, text, labels=["model_name"])
+            for model, figures in self._models.items():
+                histogram: Histogram = getattr(figures, step)
+                if any(histogram.counts):
+                    family.add_metric([model], _cumulative(histogram), histogram.total)
+            yield family
+        requests = CounterMetricFamily(
+            "model_requests",
+            "requests answered, by protocol and status code",
+            labels=["model_name", "protocol", "code"],
+        )
+        errors = CounterMetricFamily(
+            "model_errors", "requests refused or failed, by reason", labels=["model_name", "reason"]
+        )
+        in_flight = GaugeMetricFamily(
+            "model_requests_in_flight", "requests begun and not ended", labels=["model_name"]
+        )
+        load = GaugeMetricFamily(
+            "model_load_seconds", "time the model took to load", labels=["model_name"]
+        )
+        for model, figures in self._models.items():
+            for (protocol, code), count in figures.requests.items():
+                requests.add_metric([model, protocol, str(code)], count)
+            for reason, count in figures.errors.items():
+                errors.add_metric([model, reason], count)
+            in_flight.add_metric([model], figures.in_flight)
+            load.add_metric([model], figures.load_seconds)
+        yield from (requests, errors, in_flight, load)
+
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        """The page for Prometheus, and its content type: OpenMetrics where it is asked for."""
+        import prometheus_client
+        from prometheus_client.exposition import choose_encoder
+
+        registry = prometheus_client.CollectorRegistry()
+        registry.register(self)
+        prometheus_client.ProcessCollector(registry=registry)
+        prometheus_client.PlatformCollector(registry=registry)
+        prometheus_client.GCCollector(registry=registry)
+        encoder, content_type = choose_encoder(accept)
+        return encoder(registry), content_type
+
+
+def _cumulative(histogram: Histogram) -> list[tuple[str, float]]:
+    buckets: list[tuple[str, float]] = []
+    running = 0
+    for bound, count in zip((*BUCKETS, float("inf")), histogram.counts, strict=True):
+        running += count
+        buckets.append(("+Inf" if bound == float("inf") else str(bound), running))
+    return buckets

@@ -1,0 +1,124 @@
+"""The server's command line and environment: KServe's flags, so that its manifests run as they are.
+
+This is the one place where `argv` and the environment are read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from kedge.server.errors import BadUsage
+from kedge.server.limits import DEFAULT_LIMITS, Limits
+
+_TRUE = {"y", "yes", "t", "true", "on", "1"}
+_FALSE = {"n", "no", "f", "false", "off", "0"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """How one server process runs.
+
+    Attributes:
+        runtime: a module of `kedge.runtimes`.
+        model_dir: the folder with the model's files.
+        bind_address: where to listen; a pod of the local node has an address of its own.
+        enable_latency_logging: one line per request.
+        grace_seconds: how long requests may take to end after SIGTERM.
+        nthread: threads a framework may use for one prediction.
+        predict_proba: classifiers answer probabilities unless asked for another output.
+        unknown: arguments that no one reads; the server warns of them.
+    """
+
+    runtime: str
+    model_name: str = "model"
+    model_dir: str = "/mnt/models"
+    bind_address: str = "0.0.0.0"
+    http_port: int = 8080
+    grpc_port: int = 8081
+    enable_grpc: bool = True
+    enable_latency_logging: bool = True
+    configure_logging: bool = True
+    event_loop: str = "auto"
+    log_level: str = "INFO"
+    grace_seconds: float = 30.0
+    nthread: int = 1
+    predict_proba: bool = False
+    termination_log: str = ""
+    limits: Limits = DEFAULT_LIMITS
+    unknown: tuple[str, ...] = field(default=())
+
+
+def parse(argv: Sequence[str], env: Mapping[str, str] | None = None) -> Options:
+    """The options of `kedge serve ARGV`."""
+    env = os.environ if env is None else env
+    parser = _parser()
+    known, unknown = parser.parse_known_args(list(argv))
+    limits = replace(
+        DEFAULT_LIMITS,
+        keep_alive_seconds=float(known.timeout_keep_alive),
+        binary_bytes=known.grpc_max_receive_message_length or DEFAULT_LIMITS.binary_bytes,
+    )
+    return Options(
+        runtime=known.runtime,
+        model_name=known.model_name,
+        model_dir=known.model_dir,
+        bind_address=env.get("KEDGE_BIND_ADDRESS") or Options.bind_address,
+        http_port=known.http_port,
+        grpc_port=known.grpc_port,
+        enable_grpc=known.enable_grpc,
+        enable_latency_logging=known.enable_latency_logging,
+        configure_logging=known.configure_logging,
+        event_loop=known.event_loop,
+        log_level=env.get("KSERVE_LOGLEVEL", "INFO"),
+        grace_seconds=known.grace_period,
+        nthread=known.nthread,
+        predict_proba=env.get("PREDICT_PROBA", "").lower() == "true",
+        termination_log=env.get("KEDGE_TERMINATION_LOG", ""),
+        limits=limits,
+        unknown=tuple(unknown),
+    )
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:  # type: ignore[override]  # raises instead of exiting
+        raise BadUsage(f"kedge serve: {message}.", fix="`kedge serve --help` lists what there is.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="kedge serve",
+        description="Serves one model over REST (V1, Open Inference) and gRPC.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("runtime", help="sklearn, xgboost, lightgbm")
+    add("--model_name", "--model-name", default="model", help="name in the endpoint's path")
+    add("--model_dir", "--model-dir", default="/mnt/models", help="folder with the model's files")
+    add("--http_port", "--http-port", type=_port, default=8080)
+    add("--grpc_port", "--grpc-port", type=_port, default=8081)
+    add("--enable_grpc", "--enable-grpc", type=_boolean, nargs="?", const=True, default=True)
+    add("--enable_latency_logging", type=_boolean, nargs="?", const=True, default=True)
+    add("--configure_logging", type=_boolean, nargs="?", const=True, default=True)
+    add("--event-loop", "--event_loop", choices=("auto", "asyncio", "uvloop"), default="auto")
+    add("--timeout-keep-alive", type=float, default=DEFAULT_LIMITS.keep_alive_seconds)
+    add("--grpc_max_receive_message_length", type=int, default=0, help="bytes; 64 MiB unless set")
+    add("--grace-period", type=float, default=30.0, help="seconds to end requests after SIGTERM")
+    add("--nthread", type=int, default=1, help="threads of one prediction (xgboost, lightgbm)")
+    return parser
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() in _TRUE:
+        return True
+    if text.lower() in _FALSE:
+        return False
+    raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+
+
+def _port(text: str) -> int:
+    if text.isdigit() and int(text) < 65536:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a port (0 to 65535)")

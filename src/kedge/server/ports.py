@@ -1,0 +1,84 @@
+"""Listening sockets, and who holds a port that is taken."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from pathlib import Path
+
+from kedge.server.errors import PortInUse, StartFailure
+
+BACKLOG = 2048
+_LISTEN = "0A"
+
+
+def bind(address: str, port: int, flag: str) -> socket.socket:
+    """A bound socket that does not listen yet; `flag` is the option that chose the port."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((address, port))
+    except OSError as error:
+        sock.close()
+        raise _cannot_bind(error, address, port, flag) from error
+    sock.setblocking(False)
+    return sock
+
+
+def listen(sock: socket.socket, flag: str) -> None:
+    try:
+        sock.listen(BACKLOG)
+    except OSError as error:
+        address, port = sock.getsockname()[:2]
+        sock.close()
+        raise _cannot_bind(error, address, port, flag) from error
+
+
+def _cannot_bind(error: OSError, address: str, port: int, flag: str) -> StartFailure:
+    if error.errno == errno.EADDRINUSE:
+        holder = find_holder(port)
+        return PortInUse(
+            f"Port {port} on {address} is taken{f' by {holder}' if holder else ''}.",
+            fix=f"Stop that process, or choose another port with --{flag}.",
+        )
+    if error.errno == errno.EACCES:
+        return StartFailure(
+            f"Port {port} on {address} may not be used by this user.",
+            fix=f"Choose a port above 1023 with --{flag}.",
+        )
+    return StartFailure(
+        f"Cannot listen on {address} port {port}: {error.strerror}.",
+        fix="Set KEDGE_BIND_ADDRESS to an address of this machine.",
+    )
+
+
+def find_holder(port: int) -> str:
+    """The process that listens on `port`, as far as /proc lets us see; else empty."""
+    inodes = _listening_inodes(port)
+    if not inodes:
+        return ""
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            links = [os.readlink(link) for link in (entry / "fd").iterdir()]
+        except OSError:
+            continue  # Another user's process, or one that has just ended.
+        if inodes.intersection(links):
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            return f"pid {entry.name} ({command.strip()[:80]})"
+    return ""
+
+
+def _listening_inodes(port: int) -> set[str]:
+    found = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            lines = Path(table).read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            fields = line.split()
+            if fields[3] == _LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
+                found.add(f"socket:[{fields[9]}]")
+    return found

@@ -1,0 +1,195 @@
+"""The models a server holds, by name, and how they come and go."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+from kedge.protocol.errors import ModelNotFound, ModelNotReady, ServingError
+from kedge.server.errors import ModelFileMissing, ModelLoadFailed, StartFailure
+from kedge.server.execution import Pace, Worker
+from kedge.server.log import logger
+from kedge.server.metrics import Metrics, ModelMetrics
+from kedge.server.model import ArrayModel, Model
+
+WARM_UP_RUNS = 6
+
+Loader = Callable[[str], Model]
+"""Makes the (not yet loaded) model of a name; raises `ModelNotFound` or `ModelFileMissing`."""
+
+
+@dataclass
+class Entry:
+    """A model, where it runs, and what is counted of it.
+
+    Attributes:
+        plain: nothing but `compute` is the model's own: the shortest way through the data plane.
+        asynchronous: one of its steps is a coroutine.
+    """
+
+    model: Model
+    metrics: ModelMetrics
+    pace: Pace = field(default_factory=Pace)
+    worker: Worker[Any] = field(init=False)
+    plain: bool = field(init=False)
+    asynchronous: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        model = self.model
+        self.worker = Worker(model.name)
+        kind = type(model)
+        self.plain = (
+            isinstance(model, ArrayModel)
+            and kind.preprocess is Model.preprocess
+            and kind.postprocess is Model.postprocess
+            and kind.predict is ArrayModel.predict
+        )
+        self.asynchronous = any(
+            inspect.iscoroutinefunction(step)
+            for step in (model.preprocess, model.predict, model.postprocess, model.explain)
+        )
+
+
+class Repository:
+    """Models by name. Changed from the event loop only."""
+
+    def __init__(self, metrics: Metrics, loader: Loader | None = None) -> None:
+        self._metrics = metrics
+        self._loader = loader
+        self._entries: dict[str, Entry] = {}
+        self._unloaded: dict[str, str] = {}
+
+    def add(self, model: Model) -> Entry:
+        """Registers `model` under its name, in place of what was there."""
+        entry = Entry(model, self._metrics.model(model.name))
+        previous = self._entries.get(model.name)
+        self._entries[model.name] = entry
+        self._unloaded.pop(model.name, None)
+        if previous is not None:
+            previous.worker.stop()
+            previous.model.unload()
+        return entry
+
+    def names(self) -> list[str]:
+        return list(self._entries)
+
+    def entries(self) -> list[Entry]:
+        return list(self._entries.values())
+
+    def find(self, name: str, version: str = "") -> Entry:
+        """The model's entry, ready or not."""
+        entry = self._entries.get(name)
+        if entry is None:
+            raise ModelNotFound(name)
+        if version and version != entry.model.version:
+            raise ModelNotFound(name, version)
+        return entry
+
+    def find_ready(self, name: str, version: str = "") -> Entry:
+        entry = self.find(name, version)
+        if not entry.model.ready:
+            raise ModelNotReady(name)
+        return entry
+
+    def index(self, *, only_ready: bool = False) -> list[dict[str, str]]:
+        """Every model and its state, as the repository extension words it."""
+        listed = []
+        for name, entry in self._entries.items():
+            state = "READY" if entry.model.ready else "UNAVAILABLE"
+            row = {"name": name, "state": state, "reason": ""}
+            if entry.model.version:
+                row["version"] = entry.model.version
+            listed.append(row)
+        for name, reason in self._unloaded.items():
+            listed.append({"name": name, "state": "UNAVAILABLE", "reason": reason})
+        return [row for row in listed if row["state"] == "READY"] if only_ready else listed
+
+    async def load(self, name: str) -> Entry:
+        """Loads a model, or loads it anew; the one being served answers until then."""
+        if self._loader is None:
+            return await self._reload(self.find(name))
+        try:
+            fresh = self._loader(name)
+        except ModelFileMissing as error:
+            raise ModelNotFound(name) from error
+        return await self.start(fresh)
+
+    async def _reload(self, entry: Entry) -> Entry:
+        await load(entry)
+        return entry
+
+    async def start(self, model: Model) -> Entry:
+        """Loads and warms `model`, then puts it in the place of the one of its name."""
+        fresh = Entry(model, self._metrics.model(model.name))
+        await load(fresh)
+        previous = self._entries.get(model.name)
+        self._entries[model.name] = fresh
+        self._unloaded.pop(model.name, None)
+        if previous is not None and previous.model is not model:
+            previous.worker.stop()
+            previous.model.unload()
+        return fresh
+
+    def unload(self, name: str) -> None:
+        entry = self.find(name)
+        del self._entries[name]
+        self._unloaded[name] = "unloaded"
+        entry.worker.stop()
+        entry.model.unload()
+
+    def stop(self) -> None:
+        for entry in self._entries.values():
+            entry.worker.stop()
+            entry.model.unload()
+
+
+async def load(entry: Entry) -> None:
+    """Loads a model and tries it, so that its first request finds it warm."""
+    model = entry.model
+    started = perf_counter()
+    try:
+        loaded = model.load()
+        if inspect.isawaitable(loaded):
+            await loaded
+    except (ServingError, StartFailure):
+        raise
+    except Exception as error:
+        logger.exception("model %s did not load", model.name)
+        raise ModelLoadFailed(
+            f"Model {model.name} raised {type(error).__name__} while loading: {error}.",
+            fix="The traceback is in the log.",
+        ) from error
+    warm_up(entry)
+    entry.metrics.load_seconds = perf_counter() - started
+
+
+def warm_up(entry: Entry) -> None:
+    """Runs the model on a sample of its own, where it has one, and settles where it will run."""
+    model = entry.model
+    if not model.ready or entry.asynchronous:
+        return
+    sample = model.warm_up()
+    if sample is None:
+        return
+    durations = []
+    try:
+        for _ in range(WARM_UP_RUNS):
+            started = perf_counter()
+            model.postprocess(model.predict(model.preprocess(sample, {}), {}), {})
+            durations.append(perf_counter() - started)
+            if durations[-1] > 1.0:
+                break
+    except Exception as error:
+        logger.info("model %s: no warm-up, its sample was refused: %s", model.name, error)
+        return
+    entry.pace.decide(durations)
+    logger.info(
+        "model %s: warm-up took %.1f ms, then %.2f ms; it runs %s",
+        model.name,
+        durations[0] * 1000,
+        min(durations) * 1000,
+        "on the event loop" if entry.pace.inline else "in a worker thread",
+    )

@@ -1,0 +1,204 @@
+"""One server process: listeners, the clock tick, and an orderly end.
+
+A server listens only when its models are ready, so that nobody is answered "not yet" who could
+have asked another pod. On SIGTERM it goes on accepting until it has been idle for a moment or its
+grace is over: whoever still knows its address is answered, and told to connect elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from email.utils import formatdate
+from typing import TYPE_CHECKING, Any
+
+from uvicorn.config import Config
+
+from kedge import __version__
+from kedge.server.dataplane import DataPlane
+from kedge.server.http.connection import Connection, Shared
+from kedge.server.http.inference import Inference
+from kedge.server.limits import DEFAULT_LIMITS, Limits
+from kedge.server.log import RequestLog, logger
+from kedge.server.metrics import Metrics
+from kedge.server.model import Model
+from kedge.server.ports import bind, listen
+from kedge.server.repository import Loader, Repository
+
+if TYPE_CHECKING:
+    from kedge.server.grpc.service import GrpcServer
+
+IDLE_SECONDS = 0.5
+_TICK_SECONDS = 1.0
+
+
+class ModelServer:
+    """Serves the models of a repository over REST and gRPC."""
+
+    def __init__(
+        self,
+        *,
+        bind_address: str = "0.0.0.0",
+        http_port: int = 8080,
+        grpc_port: int | None = 8081,
+        limits: Limits = DEFAULT_LIMITS,
+        grace_seconds: float = 30.0,
+        latency_log: bool = True,
+        loader: Loader | None = None,
+    ) -> None:
+        self.metrics = Metrics()
+        self.repository = Repository(self.metrics, loader)
+        self._log = RequestLog() if latency_log else None
+        self.dataplane = DataPlane(self.repository, version=__version__, log=self._log)
+        self._limits = limits
+        self._grace = grace_seconds
+        self._address = bind_address
+        self._ports = (http_port, grpc_port)
+        self._http_socket: socket.socket | None = None
+        self._grpc_socket: socket.socket | None = None
+        self._shared = Shared(self._uvicorn_config(), Inference(self.dataplane, limits), limits)
+        self._grpc: GrpcServer | None = None
+        self._stop = asyncio.Event()
+        self._signals = 0
+
+    def _uvicorn_config(self) -> Config:
+        """What uvicorn's protocol asks its configuration for; uvicorn's server is not used."""
+        config = Config(
+            app=self._lazy_app,
+            http=Connection,
+            ws="none",
+            lifespan="off",
+            loop="none",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+        )
+        config.load()
+        return config
+
+    async def _lazy_app(
+        self,
+        scope: Any,
+        receive: Callable[[], Awaitable[Any]],
+        send: Callable[[Any], Awaitable[None]],
+    ) -> None:
+        """Imports the rest of REST when it is first asked for, and takes its place."""
+        from kedge.server.http.app import make_app
+
+        app = make_app(self.dataplane, self.metrics, self._limits)
+        self._shared.config.loaded_app = app
+        for connection in list(self._shared.state.connections):
+            connection.app = app  # type: ignore[union-attr]  # all are ours
+        await app(scope, receive, send)
+
+    # -- life ------------------------------------------------------------------------------------
+
+    def bind(self) -> None:
+        """Takes the ports, so that a port in use is told before a model is loaded."""
+        http_port, grpc_port = self._ports
+        self._http_socket = bind(self._address, http_port, "http_port")
+        if grpc_port is not None:
+            self._grpc_socket = bind(self._address, grpc_port, "grpc_port")
+
+    async def serve(self, models: Sequence[Model]) -> None:
+        """Loads `models`, listens, and returns when told to stop and idle."""
+        loop = asyncio.get_running_loop()
+        if self._http_socket is None:
+            self.bind()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal)
+        for model in models:
+            await self.repository.start(model)
+        if self._log is not None:
+            self._log.start(loop)
+        self._tick(loop)
+        try:
+            await self._listen(loop)
+            await self._stop.wait()
+            await self._drain()
+        finally:
+            await self._close()
+
+    def stop(self) -> None:
+        """Begins the orderly end."""
+        self._stop.set()
+
+    def _on_signal(self) -> None:
+        self._signals += 1
+        self._stop.set()
+
+    async def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
+        assert self._http_socket is not None
+        if self._grpc_socket is not None:
+            from kedge.server.grpc.service import GrpcServer
+
+            self._grpc = GrpcServer(self.dataplane, self._limits)
+            listen(self._grpc_socket, "grpc_port")
+            await self._grpc.start(loop, self._grpc_socket)
+        listen(self._http_socket, "http_port")
+        self._listener = await loop.create_server(
+            lambda: Connection(self._shared, loop), sock=self._http_socket
+        )
+        logger.info(
+            "serving %s on http port %d%s",
+            ", ".join(self.repository.names()) or "no model yet",
+            self.http_port,
+            f" and grpc port {self.grpc_port}" if self._grpc_socket is not None else "",
+        )
+
+    @property
+    def http_port(self) -> int:
+        assert self._http_socket is not None
+        return int(self._http_socket.getsockname()[1])
+
+    @property
+    def grpc_port(self) -> int | None:
+        if self._grpc_socket is None:
+            return None
+        return int(self._grpc_socket.getsockname()[1])
+
+    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        self._shared.tick(now, formatdate(usegmt=True).encode())
+        if self._grpc is not None:
+            self._grpc.tick(now)
+        self._ticking = loop.call_later(_TICK_SECONDS, self._tick, loop)
+
+    def _idle(self) -> bool:
+        return not self._shared.busy and (self._grpc is None or not self._grpc.busy)
+
+    async def _drain(self) -> None:
+        """Accepts and answers until idle for a moment, until grace ends, or a second signal."""
+        loop = asyncio.get_running_loop()
+        self._shared.draining = True
+        if self._grpc is not None:
+            self._grpc.drain()
+        end = loop.time() + self._grace
+        quiet_since, served = loop.time(), self._served()
+        while loop.time() < end and self._signals < 2:
+            await asyncio.sleep(0.02)
+            if not self._idle() or self._served() != served:
+                quiet_since, served = loop.time(), self._served()
+            elif loop.time() - quiet_since >= IDLE_SECONDS:
+                return
+        logger.warning("stopping with requests unanswered: the grace of %gs is over", self._grace)
+
+    def _served(self) -> int:
+        return self._shared.state.total_requests + (self._grpc.served if self._grpc else 0)
+
+    async def _close(self) -> None:
+        self._ticking.cancel()
+        for listener in (getattr(self, "_listener", None), self._grpc):
+            if listener is not None:
+                listener.close()
+        self._shared.close_idle()
+        for connection in list(self._shared.state.connections):
+            connection.transport.close()
+        self.repository.stop()
+        await asyncio.sleep(0)
+        if self._log is not None:
+            self._log.flush()
