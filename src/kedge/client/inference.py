@@ -15,10 +15,8 @@ import aiohttp
 import orjson
 
 from kedge.client.errors import InferenceError, Unreachable
+from kedge.client.grpc_inference import GrpcInference
 from kedge.client.payloads import to_v1, to_v2
-
-SERVICE_METADATA = "kedge-service"
-"""gRPC metadata that selects a service as `namespace/name`: gRPC has no path prefix."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +89,7 @@ class InferenceClient:
         self.target = target
         self._timeout = timeout
         self._session: aiohttp.ClientSession | None = None
+        self._grpc: GrpcInference | None = None
         self._inputs: list[dict[str, Any]] | None = None
 
     async def __aenter__(self) -> InferenceClient:
@@ -101,6 +100,9 @@ class InferenceClient:
         if self._session is not None:
             await self._session.close()
             self._session = None
+        if self._grpc is not None:
+            await self._grpc.close()
+            self._grpc = None
 
     async def predict(self, data: Any, protocol: str = "v1", *, model: str = "") -> Any:
         """The answer to rows, or to a V1 or V2 body, over `v1`, `v2` or `grpc`."""
@@ -110,9 +112,9 @@ class InferenceClient:
         body = to_v2(data, await self.inputs(name))
         if protocol == "v2":
             return await self._post(f"/v2/models/{name}/infer", body)
-        from kedge.client.grpc_inference import infer
-
-        return await infer(self.target, name, body, timeout=self._timeout)
+        if self._grpc is None:
+            self._grpc = GrpcInference(self.target, timeout=self._timeout)
+        return await self._grpc.infer(name, body)
 
     async def inputs(self, model: str = "") -> list[dict[str, Any]]:
         """The inputs that the model's metadata declares; [] where it has none to tell."""
