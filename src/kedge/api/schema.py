@@ -8,13 +8,12 @@
 
 from __future__ import annotations
 
-import difflib
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from kedge.api.findings import nearest, shown
 from kedge.api.openapi import definitions, openapi
 from kedge.api.quantity import parse_quantity
 from kedge.api.scheme import Kind
@@ -41,16 +40,23 @@ class FieldProblem:
 
     Attributes:
         path: where, as `spec.predictor.containers[0].image`.
-        message: what is wrong and how to mend it.
+        detail: what is wrong and how to mend it, without the path.
         kind: a field the type does not have, a value of the wrong type, or a missing field.
         suggestion: the nearest known name of an unknown field, relative to its parent; may be
             empty.
     """
 
     path: str
-    message: str
+    detail: str
     kind: Problem
     suggestion: str = ""
+
+    @property
+    def message(self) -> str:
+        """The whole sentence; of an unknown field, in the words of a kube-apiserver."""
+        if self.kind == "unknown":
+            return self.detail.replace("unknown field", f'unknown field "{self.path}"', 1)
+        return f"{self.path}: {self.detail}"
 
 
 def check(kind: Kind, obj: dict[str, Any]) -> list[FieldProblem]:
@@ -119,7 +125,7 @@ def _check_scalar(shape: Scalar, value: Any, path: str) -> Iterator[FieldProblem
         return
     wrong = _constraint(shape, value)
     if wrong:
-        yield FieldProblem(path, f"{path}: {_shown(value)} {wrong}", "type")
+        yield FieldProblem(path, f"{shown(value)} {wrong}", "type")
 
 
 def _has_type(shape: Scalar, value: Any) -> bool:
@@ -142,8 +148,8 @@ def _constraint(shape: Scalar, value: Any) -> str:
     """What is wrong with a value of the right type; empty when nothing is."""
     if shape.enum and value not in shape.enum:
         allowed = [word for word in shape.enum if word]
-        nearest = _nearest(str(value), allowed)
-        hint = f"Write `{nearest}`." if nearest else f"Use one of {', '.join(allowed)}."
+        meant = nearest(str(value), allowed)
+        hint = f"Write `{meant}`." if meant else f"Use one of {', '.join(allowed)}."
         return f"is not one of {', '.join(allowed)}. Fix: {hint}"
     if shape.pattern and not re.search(shape.pattern, value):
         return f"does not match {shape.pattern}. Fix: Use a value of that form."
@@ -188,13 +194,8 @@ def _expected(shape: Shape) -> str:
             return "an object"
 
 
-def _shown(value: Any) -> str:
-    text = json.dumps(value, default=str)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
 def _type_problem(path: str, expected: str, value: Any) -> FieldProblem:
-    message = f"{path}: expected {expected}, got {_described(value)}. Fix: {_mend(expected, value)}"
+    message = f"expected {expected}, got {_described(value)}. Fix: {_mend(expected, value)}"
     return FieldProblem(path, message, "type")
 
 
@@ -203,11 +204,11 @@ def _described(value: Any) -> str:
         case None:
             return "null"
         case bool():
-            return f"the boolean {_shown(value)}"
+            return f"the boolean {shown(value)}"
         case int() | float():
-            return f"the number {_shown(value)}"
+            return f"the number {shown(value)}"
         case str():
-            return f"the string {_shown(value)}"
+            return f"the string {shown(value)}"
         case list():
             return "a list"
         case _:
@@ -216,7 +217,7 @@ def _described(value: Any) -> str:
 
 def _mend(expected: str, value: Any) -> str:
     if expected == "a string" and isinstance(value, bool | int | float):
-        return f'Put it in quotes: "{_shown(value)}".'
+        return f'Put it in quotes: "{shown(value)}".'
     if expected == "a whole number" and isinstance(value, str) and value.strip("-").isdigit():
         return f"Write it without quotes: {value}."
     if expected == "true or false" and isinstance(value, str) and value in ("true", "false"):
@@ -229,14 +230,14 @@ def _mend(expected: str, value: Any) -> str:
 def _missing(path: str, field: Field) -> FieldProblem:
     what = f" ({field.description[:1].lower()}{field.description[1:].rstrip('.')})"
     hint = f"Add `{path}`{what if field.description else ''}."
-    return FieldProblem(path, f"{path}: required and missing. Fix: {hint}", "required")
+    return FieldProblem(path, f"required and missing. Fix: {hint}", "required")
 
 
 def _unknown(shape: StructShape, name: str, parent: str) -> FieldProblem:
     path = _join(parent, name)
     suggestion = _suggest(shape, name)
     hint = f', did you mean "{suggestion}"?' if suggestion else ""
-    return FieldProblem(path, f'unknown field "{path}"{hint}', "unknown", suggestion)
+    return FieldProblem(path, f"unknown field{hint}", "unknown", suggestion)
 
 
 def _suggest(shape: StructShape, name: str) -> str:
@@ -249,16 +250,10 @@ def _suggest(shape: StructShape, name: str) -> str:
         deeper = _own_struct(field.shape)
         if deeper is not None and name in deeper.fields:
             return f"{known}.{name}"
-    return _nearest(name, list(shape.fields))
+    return nearest(name, shape.fields)
 
 
 def _own_struct(shape: Shape) -> StructShape | None:
     if isinstance(shape, StructOf) and shape.cls.__module__.startswith("kedge."):
         return struct_shape(shape.cls)
     return None
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    folded = {word.casefold(): word for word in known}
-    close = difflib.get_close_matches(name.casefold(), list(folded), n=1, cutoff=0.6)
-    return folded[close[0]] if close else ""
