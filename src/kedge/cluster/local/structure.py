@@ -132,9 +132,7 @@ def strip_optional(hint: Any) -> Any:
     if typing.get_origin(hint) is typing.Annotated:
         return strip_optional(typing.get_args(hint)[0])
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        left = [
-            one for one in typing.get_args(hint) if one not in (type(None), msgspec.UnsetType)
-        ]
+        left = [one for one in typing.get_args(hint) if one not in (type(None), msgspec.UnsetType)]
         if len(left) == 1:
             return strip_optional(left[0])
     return hint

@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from kedge.api.scheme import Kind, kind_of
+from kedge.api.scheme import Kind
 from kedge.cluster.base import EventType, Object
 from kedge.cluster.errors import Unavailable
+from kedge.cluster.local.fields import fields_of
 from kedge.cluster.local.store.history import Change, History, Subscription
 from kedge.cluster.local.store.schema import MEMORY, connect, open_store
 from kedge.lib.clock import SYSTEM_CLOCK, Clock
@@ -107,7 +108,7 @@ class Store:
         self,
         path: str | Path,
         *,
-        fields_of: FieldsOf = lambda _kind, _obj: {},
+        fields_of: FieldsOf = fields_of,
         history: History | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
@@ -322,11 +323,3 @@ def _in_pages(cursor: sqlite3.Cursor, first: list[Any]) -> Iterator[list[Record]
 
 def _owners_of(obj: Object) -> set[str]:
     return {owner.get("uid", "") for owner in obj["metadata"].get("ownerReferences") or ()}
-
-
-def stored_kind(obj: Object) -> Kind:
-    """The kind of an object that came out of the store."""
-    kind = kind_of(obj)
-    if kind is None:
-        raise LookupError(f"no kind is served for {obj.get('apiVersion')} {obj.get('kind')}")
-    return kind
