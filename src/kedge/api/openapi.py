@@ -68,8 +68,7 @@ class SchemaWriter:
 
     Args:
         ref_prefix: write each type once, into `definitions`, and refer to it; inline when empty.
-        describe: whether to describe the fields of a type.
-        describe_core: whether to describe Kubernetes' own types too.
+        describe_core: whether to give Kubernetes' own descriptions besides ours.
         opaque: types whose content is left open.
     """
 
@@ -77,13 +76,11 @@ class SchemaWriter:
         self,
         *,
         ref_prefix: str = "",
-        describe: bool = True,
         describe_core: bool = True,
         opaque: frozenset[str] = frozenset(),
     ) -> None:
         self.definitions: dict[str, dict[str, Any]] = {}
         self._ref_prefix = ref_prefix
-        self._describe = describe
         self._describe_core = describe_core
         self._opaque = opaque
         self._open: list[type[msgspec.Struct]] = []
@@ -101,11 +98,10 @@ class SchemaWriter:
             return dict(OPAQUE)
         self._open.append(cls)
         schema: dict[str, Any] = {"type": "object"}
-        if self._describes(cls) and shape.description:
+        own = cls.__module__.startswith("kedge.")
+        if self._describes(own) and shape.description:
             schema["description"] = shape.description
-        schema["properties"] = {
-            name: self._field(cls, name, field) for name, field in shape.fields.items()
-        }
+        schema["properties"] = {name: self._field(field) for name, field in shape.fields.items()}
         required = sorted(name for name, field in shape.fields.items() if field.required)
         if required:
             schema["required"] = required
@@ -114,18 +110,18 @@ class SchemaWriter:
         self._open.pop()
         return schema
 
-    def _describes(self, cls: type[msgspec.Struct]) -> bool:
-        return self._describe and (self._describe_core or cls.__module__.startswith("kedge."))
+    def _describes(self, own: bool) -> bool:
+        return own or self._describe_core
 
-    def _field(self, cls: type[msgspec.Struct], name: str, field: Field) -> dict[str, Any]:
+    def _field(self, field: Field) -> dict[str, Any]:
         schema = self._shape(field.shape)
         if "$ref" in schema and self._ref_prefix == COMPONENTS:
             schema = {"allOf": [schema]}
-        if self._describes(cls) and field.description:
+        if self._describes(field.own) and field.description:
             schema["description"] = field.description
-        if field.default is not None:
-            schema["default"] = field.default
-        if field.merge_keys:
+        if self._ref_prefix:
+            schema.update(_patching(field))
+        elif field.merge_keys and _all_required(field):
             schema["x-kubernetes-list-type"] = "map"
             schema["x-kubernetes-list-map-keys"] = list(field.merge_keys)
         return schema
@@ -149,6 +145,29 @@ class SchemaWriter:
                     if must_be_object
                     else {"x-kubernetes-preserve-unknown-fields": True}
                 )
+
+
+def _patching(field: Field) -> dict[str, Any]:
+    """How clients merge a list, in the words of a kube-apiserver's own document."""
+    if not field.merge_keys:
+        return {} if field.default is None else {"default": field.default}
+    return {
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": list(field.merge_keys),
+        "x-kubernetes-patch-merge-key": field.merge_keys[0],
+        "x-kubernetes-patch-strategy": "merge",
+    }
+
+
+def _all_required(field: Field) -> bool:
+    """A CustomResourceDefinition needs its map keys to be always there.
+
+    Defaults would do, but they would be written into what users applied.
+    """
+    if not isinstance(field.shape, ListOf) or not isinstance(field.shape.items, StructOf):
+        return False
+    fields = struct_shape(field.shape.items.cls).fields
+    return all(fields[key].required for key in field.merge_keys)
 
 
 def _scalar_schema(shape: Scalar) -> dict[str, Any]:

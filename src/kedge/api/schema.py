@@ -68,16 +68,19 @@ def _check_struct(shape: StructShape, obj: Any, path: str) -> Iterator[FieldProb
     if not isinstance(obj, dict):
         yield _type_problem(path or "object", "an object", obj)
         return
+    misspelt: dict[str, str] = {}
     for name, value in obj.items():
         field = shape.fields.get(name)
         if field is not None:
             if value is not None:
                 yield from _check(field.shape, value, _join(path, name))
         elif not shape.preserve_unknown:
-            yield _unknown(shape, str(name), path)
+            problem = _unknown(shape, str(name), path)
+            misspelt[problem.suggestion] = str(name)
+            yield problem
     for name, field in shape.fields.items():
         if field.required and obj.get(name) is None:
-            yield _missing(_join(path, name), field)
+            yield _missing(_join(path, name), field, misspelt.get(name, ""))
 
 
 def _check(shape: Shape, value: Any, path: str) -> Iterator[FieldProblem]:
@@ -227,9 +230,11 @@ def _mend(expected: str, value: Any) -> str:
     return f"Write {expected}."
 
 
-def _missing(path: str, field: Field) -> FieldProblem:
+def _missing(path: str, field: Field, misspelt: str) -> FieldProblem:
     what = f" ({field.description[:1].lower()}{field.description[1:].rstrip('.')})"
     hint = f"Add `{path}`{what if field.description else ''}."
+    if misspelt:
+        hint = f"Write `{path.rpartition('.')[2]}` where it says `{misspelt}`."
     return FieldProblem(path, f"required and missing. Fix: {hint}", "required")
 
 

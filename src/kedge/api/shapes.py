@@ -74,6 +74,7 @@ class Field:
     """One field of an object.
 
     Attributes:
+        own: whether the description is ours, not Kubernetes'.
         merge_keys: of a list, the fields that tell its entries apart; empty for a list that is
             replaced whole.
     """
@@ -81,6 +82,7 @@ class Field:
     shape: Shape
     required: bool
     description: str = ""
+    own: bool = False
     merge_keys: tuple[str, ...] = ()
     default: Any = None
 
@@ -112,30 +114,44 @@ _FREE_MAPS = frozenset(
         "patternProperties", "properties",
     }
 )  # fmt: skip
-_MERGE_KEYS: Mapping[str, tuple[str, ...]] = {
+_CONTAINER_KEYS: Mapping[str, tuple[str, ...]] = {
     "env": ("name",),
     "ports": ("containerPort", "protocol"),
     "volumeMounts": ("mountPath",),
     "volumeDevices": ("devicePath",),
+}
+_POD_KEYS: Mapping[str, tuple[str, ...]] = {
+    "containers": ("name",),
+    "initContainers": ("name",),
+    "ephemeralContainers": ("name",),
     "volumes": ("name",),
     "imagePullSecrets": ("name",),
     "hostAliases": ("ip",),
     "resourceClaims": ("name",),
+    "schedulingGates": ("name",),
     "topologySpreadConstraints": ("topologyKey", "whenUnsatisfiable"),
 }
-"""Lists of containers and pods whose entries are told apart by a key."""
+_OTHER_KEYS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "ObjectMeta": {"ownerReferences": ("uid",)},
+    "ServiceSpec": {"ports": ("port", "protocol")},
+    "ServiceAccount": {"secrets": ("name",)},
+    "NodeStatus": {"addresses": ("type",)},
+    "PodStatus": {"podIPs": ("ip",)},
+}
 
 
 @cache
 def struct_shape(cls: type[msgspec.Struct]) -> StructShape:
     """The shape of a Struct."""
-    descriptions, raw = _descriptions(cls), _raw_annotations(cls)
+    theirs, ours = _descriptions(cls)
+    raw = _raw_annotations(cls)
     omitted: frozenset[str] = getattr(cls, "omitted_fields", frozenset())
     fields = {
         field.encode_name: Field(
             shape=_shape(field.type, str(raw.get(field.name, "")), field.encode_name),
             required=field.required,
-            description=descriptions.get(field.name, ""),
+            description=ours.get(field.name) or theirs.get(field.name, ""),
+            own=field.name in ours,
             merge_keys=_merge_keys(cls, field.encode_name),
             default=_default(cls, field),
         )
@@ -151,8 +167,15 @@ def struct_shape(cls: type[msgspec.Struct]) -> StructShape:
 
 
 def _merge_keys(cls: type[msgspec.Struct], name: str) -> tuple[str, ...]:
-    pod_or_container = {"args", "containers"} & {f.name for f in msgspec.structs.fields(cls)}
-    return _MERGE_KEYS.get(name, ()) if pod_or_container else ()
+    """How Kubernetes tells the entries of a list apart, where it does."""
+    siblings = {field.name for field in msgspec.structs.fields(cls)}
+    if name == "conditions":
+        return ("type",)
+    if {"args", "command"} <= siblings:
+        return _CONTAINER_KEYS.get(name, ())
+    if {"containers", "tolerations"} <= siblings:
+        return _POD_KEYS.get(name, ())
+    return _OTHER_KEYS.get(cls.__name__, {}).get(name, ())
 
 
 def _default(cls: type[msgspec.Struct], field: msgspec.structs.FieldInfo) -> Any:
@@ -246,16 +269,18 @@ _LIGHTKUBE_FIELD = re.compile(r"^\* \*\*(\w+)\*\* ``[^`]*`` - (.*)$")
 _OWN_FIELD = re.compile(r"^    (\w+): (.*)$")
 
 
-def _descriptions(cls: type[msgspec.Struct]) -> dict[str, str]:
-    found: dict[str, str] = {}
+def _descriptions(cls: type[msgspec.Struct]) -> tuple[dict[str, str], dict[str, str]]:
+    """What lightkube says about each field, and what our own docstrings say."""
+    theirs: dict[str, str] = {}
+    ours: dict[str, str] = {}
     for base in reversed(cls.__mro__):
-        text = inspect.cleandoc(base.__doc__ or "") if base.__module__ != "msgspec" else ""
+        text = inspect.cleandoc(base.__doc__ or "")
         if "**parameters**" in text:
             lines = [line.strip() for line in text.partition("**parameters**")[2].splitlines()]
-            found.update(_entries(lines, _LIGHTKUBE_FIELD))
-        elif "Attributes:" in text:
-            found.update(_entries(text.partition("Attributes:")[2].splitlines(), _OWN_FIELD))
-    return found
+            theirs.update(_entries(lines, _LIGHTKUBE_FIELD))
+        elif "Attributes:" in text and base.__module__.startswith("kedge."):
+            ours.update(_entries(text.partition("Attributes:")[2].splitlines(), _OWN_FIELD))
+    return theirs, ours
 
 
 def _entries(lines: list[str], form: re.Pattern[str]) -> dict[str, str]:
