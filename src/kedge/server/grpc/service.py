@@ -1,0 +1,235 @@
+"""The Open Inference methods, and gRPC's health check, over the data plane."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from google.protobuf.message import DecodeError, Message
+
+from kedge.protocol.errors import (
+    InvalidInput,
+    ModelNotFound,
+    ModelNotReady,
+    ServingError,
+    grpc_code,
+)
+from kedge.protocol.inference import InferRequest
+from kedge.protocol.open_inference import grpc as codec
+from kedge.protocol.open_inference import messages
+from kedge.server.dataplane import DataPlane
+from kedge.server.grpc.connection import Answer, GrpcConnection, GrpcFailure, Handler
+from kedge.server.grpc.head import Head
+from kedge.server.limits import Limits
+from kedge.server.repository import Entry
+
+_SERVICE = "/inference.GRPCInferenceService/"
+_HEALTH = "/grpc.health.v1.Health/"
+
+Request = TypeVar("Request", bound=Message)
+
+
+class GrpcServer:
+    """The listener, its connections, and the table of methods.
+
+    Attributes:
+        methods: by path; a handler gives the serialized answer, or a coroutine of it.
+        served: calls answered since the start.
+        now: a coarse clock for idle connections.
+    """
+
+    def __init__(self, dataplane: DataPlane, limits: Limits) -> None:
+        service = Service(dataplane)
+        self.methods: dict[bytes, Handler] = {
+            (prefix + name).encode(): handler for prefix, name, handler in service.table()
+        }
+        self.connections: set[GrpcConnection] = set()
+        self.served = 0
+        self.now = 0.0
+        self._limits = limits
+        self._listener: asyncio.Server | None = None
+
+    async def start(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+        self.now = loop.time()
+        self._listener = await loop.create_server(
+            lambda: GrpcConnection(self, self._limits, loop), sock=sock
+        )
+
+    @property
+    def busy(self) -> bool:
+        return any(connection.busy for connection in self.connections)
+
+    def tick(self, now: float) -> None:
+        self.now = now
+        for connection in list(self.connections):
+            connection.tick(now)
+
+    def drain(self) -> None:
+        for connection in list(self.connections):
+            connection.drain()
+
+    def close(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+        for connection in list(self.connections):
+            connection.close()
+
+
+class Service:
+    """One method per RPC: a message in, a message or a coroutine of one out."""
+
+    def __init__(self, dataplane: DataPlane) -> None:
+        self._dataplane = dataplane
+        self._repository = dataplane.repository
+
+    def table(self) -> list[tuple[str, str, Handler]]:
+        m = messages
+        return [
+            (_SERVICE, "ModelInfer", self._infer_bytes),
+            (_SERVICE, "ServerLive", _unary(m.ServerLiveRequest, self.server_live)),
+            (_SERVICE, "ServerReady", _unary(m.ServerReadyRequest, self.server_ready)),
+            (_SERVICE, "ModelReady", _unary(m.ModelReadyRequest, self.model_ready)),
+            (_SERVICE, "ServerMetadata", _unary(m.ServerMetadataRequest, self.server_metadata)),
+            (_SERVICE, "ModelMetadata", _unary(m.ModelMetadataRequest, self.model_metadata)),
+            (_SERVICE, "RepositoryIndex", _unary(m.RepositoryIndexRequest, self.index)),
+            (_SERVICE, "RepositoryModelLoad", _unary(m.RepositoryModelLoadRequest, self.load)),
+            (
+                _SERVICE,
+                "RepositoryModelUnload",
+                _unary(m.RepositoryModelUnloadRequest, self.unload),
+            ),
+            (_HEALTH, "Check", _unary(m.HealthCheckRequest, self.health)),
+        ]
+
+    # -- inference -------------------------------------------------------------------------------
+
+    def _infer_bytes(self, head: Head, raw: memoryview) -> Answer:
+        wire = _parse(messages.ModelInferRequest, raw)
+        entry = self._dataplane.find(wire.model_name, wire.model_version)
+        try:
+            request = codec.decode_request(wire)
+            headers = None if entry.plain else head.metadata()
+            outcome = self._dataplane.run(entry, request, head.request_id, headers)
+            if isinstance(outcome, Coroutine):
+                return self._infer_later(entry, request, outcome)
+            return _encoded(entry, request, outcome)
+        except ServingError as error:
+            _count(entry, error)
+            raise
+
+    async def _infer_later(
+        self, entry: Entry, request: InferRequest, outcome: Coroutine[Any, Any, Any]
+    ) -> bytes:
+        try:
+            return _encoded(entry, request, await outcome)
+        except ServingError as error:
+            _count(entry, error)
+            raise
+
+    # -- what is here ----------------------------------------------------------------------------
+
+    def server_live(self, request: messages.ServerLiveRequest) -> Message:
+        return messages.ServerLiveResponse(live=True)
+
+    def server_ready(self, request: messages.ServerReadyRequest) -> Message:
+        return messages.ServerReadyResponse(ready=self._dataplane.ready())
+
+    def model_ready(self, request: messages.ModelReadyRequest) -> Message:
+        try:
+            self._dataplane.find(request.name, request.version)
+        except ModelNotReady:
+            return messages.ModelReadyResponse(ready=False)
+        return messages.ModelReadyResponse(ready=True)
+
+    def server_metadata(self, request: messages.ServerMetadataRequest) -> Message:
+        about = self._dataplane.server_metadata()
+        return messages.ServerMetadataResponse(
+            name=about.name, version=about.version, extensions=about.extensions
+        )
+
+    def model_metadata(self, request: messages.ModelMetadataRequest) -> Message:
+        return codec.encode_metadata(self._dataplane.model_metadata(request.name, request.version))
+
+    def health(self, request: messages.HealthCheckRequest) -> Message:
+        """The server as a whole, the service, or a model by its name."""
+        statuses = messages.HealthCheckResponse
+        if request.service in ("", "inference.GRPCInferenceService"):
+            ready = self._dataplane.ready()
+        else:
+            try:
+                ready = self._repository.find(request.service).model.ready
+            except ModelNotFound as error:
+                raise GrpcFailure(grpc_code(error), str(error)) from error
+        return statuses(status=statuses.SERVING if ready else statuses.NOT_SERVING)
+
+    # -- the repository --------------------------------------------------------------------------
+
+    def index(self, request: messages.RepositoryIndexRequest) -> Message:
+        rows = self._repository.index(only_ready=request.ready)
+        one = messages.RepositoryIndexResponse.ModelIndex
+        return messages.RepositoryIndexResponse(
+            models=[
+                one(
+                    name=row["name"],
+                    version=row.get("version", ""),
+                    state=row["state"],
+                    reason=row["reason"],
+                )
+                for row in rows
+            ]
+        )
+
+    async def load(self, request: messages.RepositoryModelLoadRequest) -> Message:
+        name = request.model_name or request.repository_name
+        try:
+            entry = await self._repository.load(name)
+        except ServingError:
+            raise
+        except Exception as error:
+            raise ModelNotReady(name, str(error)) from error
+        return messages.RepositoryModelLoadResponse(model_name=name, isLoaded=entry.model.ready)
+
+    def unload(self, request: messages.RepositoryModelUnloadRequest) -> Message:
+        name = request.model_name or request.repository_name
+        self._repository.unload(name)
+        return messages.RepositoryModelUnloadResponse(model_name=name, isUnloaded=True)
+
+
+def _encoded(entry: Entry, request: InferRequest, outcome: Any) -> bytes:
+    message = codec.encode_response(outcome, raw=request.raw)
+    entry.metrics.requests["grpc", 0] += 1
+    return message.SerializeToString()
+
+
+def _count(entry: Entry, error: ServingError) -> None:
+    entry.metrics.requests["grpc", int(grpc_code(error))] += 1
+    entry.metrics.errors[error.reason] += 1
+
+
+def _parse(kind: type[Request], raw: memoryview) -> Request:
+    message = kind()
+    try:
+        message.ParseFromString(raw)  # type: ignore[arg-type]  # takes any buffer
+    except DecodeError as error:
+        raise InvalidInput(f"The message is not a {kind.__name__}: {error}") from error
+    return message
+
+
+def _unary(
+    kind: type[Request], method: Callable[[Request], Message | Coroutine[Any, Any, Message]]
+) -> Handler:
+    """From messages to bytes."""
+
+    def handle(head: Head, raw: memoryview) -> Answer:
+        outcome = method(_parse(kind, raw))
+        if isinstance(outcome, Coroutine):
+            return _later(outcome)
+        return outcome.SerializeToString()
+
+    return handle
+
+
+async def _later(outcome: Coroutine[Any, Any, Message]) -> bytes:
+    return (await outcome).SerializeToString()
