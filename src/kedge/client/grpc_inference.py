@@ -62,7 +62,7 @@ class GrpcInference:
         )
 
     async def close(self) -> None:
-        await self._channel.close()
+        await self._channel.close(None)
 
     async def infer(self, model: str, body: Any) -> dict[str, Any]:
         """The answer to a V2 body, as V2 JSON. Raises `InferenceError` when it is refused."""

@@ -16,7 +16,7 @@ import orjson
 
 from kedge.client.errors import InferenceError, Unreachable
 from kedge.client.grpc_inference import GrpcInference
-from kedge.client.payloads import to_v1, to_v2
+from kedge.client.payloads import is_v2, to_v1, to_v2
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class InferenceClient:
         name = model or self.target.model
         if protocol == "v1":
             return await self._post(f"/v1/models/{name}:predict", to_v1(data))
-        body = to_v2(data, await self.inputs(name))
+        body = data if is_v2(data) else to_v2(data, await self.inputs(name))
         if protocol == "v2":
             return await self._post(f"/v2/models/{name}/infer", body)
         if self._grpc is None:

@@ -174,7 +174,7 @@ def explain(evidence: Evidence) -> Explanation:
     outside = str(status.get("url") or url)
     url = url if "/serving/" in url else outside
     ready = progress.outlook is Outlook.READY
-    cause = None if ready else _deepest(root)
+    cause = _deepest(root) if is_current(service) and not ready else None
     fix = "" if ready else _fix(evidence, root, cause, progress.outlook)
     if ready:
         summary = f"{name} is Ready and answers at {url}"
