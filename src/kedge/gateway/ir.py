@@ -5,7 +5,6 @@ All of it is frozen and compared by value: an equal part need not be translated 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -117,13 +116,11 @@ class Cluster:
 
     Attributes:
         name: `namespace/service/port`; a port that the Service does not have keeps the number.
-        service: what error answers call it.
         idle_timeout: seconds until an idle connection is closed by us, which must be before the
             server does it.
     """
 
     name: str
-    service: str
     http2: bool = False
     idle_timeout: float = 1.0
 
@@ -144,7 +141,7 @@ class Endpoints:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a route cannot be served as written; `condition` is the status condition it belongs to."""
+    """Why a route cannot be served as written; `condition` is the status condition to say so."""
 
     condition: str
     reason: str
@@ -158,6 +155,7 @@ class CompiledRoute:
     Attributes:
         generation: of the HTTPRoute that was read.
         hostnames: empty for any host.
+        routes: most specific first.
         created: creation timestamp; the older of two equal rules wins.
     """
 
@@ -173,11 +171,3 @@ class CompiledRoute:
     @property
     def key(self) -> tuple[str, str]:
         return self.namespace, self.name
-
-
-@dataclass(frozen=True)
-class Intent:
-    """All that Envoy shall do, but for endpoints, which come and go on their own."""
-
-    clusters: Mapping[str, Cluster]
-    hosts: tuple[VirtualHost, ...]

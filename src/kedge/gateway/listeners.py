@@ -21,20 +21,27 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import (
 )
 from envoy.extensions.http.early_header_mutation.header_mutation.v3 import header_mutation_pb2
 
+from kedge.gateway.bootstrap import ADMIN_CLUSTER
+from kedge.gateway.proxy import PODS, PODS_INNER, make_proxy_filters
 from kedge.gateway.replies import make_local_replies
+from kedge.gateway.table import ROUTE_TABLE
 from kedge.gateway.translate import (
     ADS,
     BUFFER_BYTES,
     CONNECTION_WINDOW,
+    INNER_HEADER,
     STREAM_WINDOW,
     duration,
     pack,
 )
 from kedge.settings.gateway import GatewaySettings
 
-OUTSIDE, PODS, PODS_INNER, METRICS = "outside", "pods", "pods-inner", "metrics"
+OUTSIDE, METRICS = "outside", "metrics"
+_MANAGER = "envoy.filters.network.http_connection_manager"
+_ROUTER = "envoy.filters.http.router"
 
 STRIPPED_PREFIXES = ("x-envoy-", "x-kedge-")
+_UPGRADES = ("websocket", "CONNECT")
 HEADERS_SECONDS = 30.0
 """Longest a client may take to send a request's headers."""
 
@@ -48,11 +55,18 @@ _LOG_LINE = (
 
 
 def make_listeners(settings: GatewaySettings) -> list[Any]:
-    listeners = [_make_listener(OUTSIDE, settings, settings.port)]
-    return listeners
+    made = [_make_listener(OUTSIDE, settings, settings.port, _make_manager(OUTSIDE, settings))]
+    if settings.proxy_port is not None:
+        pods = _make_manager(PODS, settings, mark=True, filters=make_proxy_filters())
+        made.append(_make_listener(PODS, settings, settings.proxy_port, pods))
+        made.append(_make_inner_listener(_make_manager(PODS_INNER, settings)))
+    if settings.metrics_port is not None:
+        metrics = _make_metrics_manager()
+        made.append(_make_listener(METRICS, settings, settings.metrics_port, metrics))
+    return made
 
 
-def _make_listener(name: str, settings: GatewaySettings, port: int) -> Any:
+def _make_listener(name: str, settings: GatewaySettings, port: int, manager: Any) -> Any:
     return listener_pb2.Listener(
         name=name,
         stat_prefix=name,
@@ -62,18 +76,34 @@ def _make_listener(name: str, settings: GatewaySettings, port: int) -> Any:
         enable_reuse_port={"value": False},
         connection_balance_config={"exact_balance": {}},
         per_connection_buffer_limit_bytes={"value": BUFFER_BYTES},
-        filter_chains=[{"filters": [_make_manager(name, settings)]}],
+        filter_chains=[{"filters": [_filter(_MANAGER, manager)]}],
     )
 
 
-def _make_manager(name: str, settings: GatewaySettings) -> dict[str, Any]:
-    manager = hcm.HttpConnectionManager(
+def _make_inner_listener(manager: Any) -> Any:
+    return listener_pb2.Listener(
+        name=PODS_INNER,
+        stat_prefix=PODS_INNER,
+        internal_listener={},
+        per_connection_buffer_limit_bytes={"value": BUFFER_BYTES},
+        filter_chains=[{"filters": [_filter(_MANAGER, manager)]}],
+    )
+
+
+def _make_manager(
+    name: str,
+    settings: GatewaySettings,
+    *,
+    mark: bool = False,
+    filters: list[tuple[str, Any]] | None = None,
+) -> Any:
+    """The HTTP side of a listener; `mark` tells routes that a request came in here."""
+    router = (_ROUTER, router_pb2.Router(suppress_envoy_headers=True))
+    return hcm.HttpConnectionManager(
         codec_type="AUTO",
         stat_prefix=name,
-        rds={"config_source": ADS, "route_config_name": name},
-        http_filters=[
-            _filter("envoy.filters.http.router", router_pb2.Router(suppress_envoy_headers=True))
-        ],
+        rds={"config_source": ADS, "route_config_name": ROUTE_TABLE},
+        http_filters=[_filter(*one) for one in [*(filters or []), router]],
         use_remote_address={"value": True},
         internal_address_config={},
         normalize_path={"value": True},
@@ -84,27 +114,47 @@ def _make_manager(name: str, settings: GatewaySettings) -> dict[str, Any]:
         request_timeout=duration(0),
         request_headers_timeout=duration(HEADERS_SECONDS),
         http2_protocol_options={
+            "allow_connect": mark,
             "initial_stream_window_size": {"value": STREAM_WINDOW},
             "initial_connection_window_size": {"value": CONNECTION_WINDOW},
         },
-        upgrade_configs=[{"upgrade_type": "websocket"}],
-        early_header_mutation_extensions=[_make_stripper()],
+        upgrade_configs=[{"upgrade_type": one} for one in _UPGRADES[: 2 if mark else 1]],
+        early_header_mutation_extensions=[_make_stripper(name if mark else "")],
         local_reply_config=make_local_replies(),
         access_log=_make_access_log(settings),
     )
-    return _filter("envoy.filters.network.http_connection_manager", manager)
+
+
+def _make_metrics_manager() -> Any:
+    """Nothing but Envoy's metrics, of all that its admin interface could do."""
+    admin = {
+        "match": {
+            "path": "/metrics",
+            "headers": [{"name": ":method", "string_match": {"exact": "GET"}}],
+        },
+        "route": {"cluster": ADMIN_CLUSTER, "prefix_rewrite": "/stats/prometheus"},
+    }
+    hosts = [{"name": METRICS, "domains": ["*"], "routes": [admin]}]
+    return hcm.HttpConnectionManager(
+        stat_prefix=METRICS,
+        route_config={"name": METRICS, "virtual_hosts": hosts},
+        http_filters=[_filter(_ROUTER, router_pb2.Router())],
+    )
 
 
 def _filter(name: str, config: Any) -> dict[str, Any]:
     return {"name": name, "typed_config": pack(config)}
 
 
-def _make_stripper() -> dict[str, Any]:
+def _make_stripper(mark: str) -> dict[str, Any]:
+    """Takes the client's commands to Envoy off and, after that, adds our own mark."""
     config = header_mutation_pb2.HeaderMutation(
         mutations=[
             {"remove_on_match": {"key_matcher": {"prefix": prefix}}} for prefix in STRIPPED_PREFIXES
         ]
     )
+    if mark:
+        config.mutations.add(append={"header": {"key": INNER_HEADER, "value": mark}})
     return _filter("envoy.http.early_header_mutation.header_mutation", config)
 
 

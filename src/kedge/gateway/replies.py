@@ -38,7 +38,8 @@ _REPLIES = (
     ),
     _Reply(
         ("UH", "NC"),
-        f"Service {_SERVICE} has no ready endpoint. Fix: see what keeps it with `kedge why {_WHY}`.",
+        f"Service {_SERVICE} has no ready endpoint."
+        f" Fix: see what keeps it with `kedge why {_WHY}`.",
         UNAVAILABLE,
     ),
     _Reply(

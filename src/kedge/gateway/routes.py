@@ -36,6 +36,8 @@ ISVC_LABEL = "serving.kserve.io/inferenceservice"
 UNKNOWN_IDLE_TIMEOUT = 1.0
 """Seconds that an idle connection to a server of undeclared keep-alive is kept."""
 
+ANY_HOST = "*"
+
 Services = Callable[[str, str], Object | None]
 """Finds a Service by namespace and name."""
 
@@ -71,7 +73,7 @@ def _names_gateway(ref: Mapping[str, Any], route: Object, gateway: str) -> bool:
 def referenced_services(route: Object) -> set[tuple[str, str]]:
     """`(namespace, name)` of every Service that the HTTPRoute sends to or mirrors to."""
     namespace = route["metadata"].get("namespace", "")
-    found = set()
+    found: set[tuple[str, str]] = set()
     for rule in route.get("spec", {}).get("rules") or []:
         refs = list(rule.get("backendRefs") or [])
         refs += [f["requestMirror"]["backendRef"] for f in rule.get("filters") or []
@@ -103,7 +105,9 @@ class _Compiler:
         try:
             hostnames = tuple(_parse_hostname(host) for host in spec.get("hostnames") or ())
             rules = spec.get("rules") or [{}]
-            routes = tuple(route for rule in rules for route in self._rule(rule))
+            routes = tuple(
+                sorted((route for rule in rules for route in self._rule(rule)), key=_precedence)
+            )
         except _Refused as refused:
             problem = Problem("Accepted", refused.reason, str(refused))
             self._problems, self._clusters = [problem], {}
@@ -161,9 +165,9 @@ class _Compiler:
         if problem is not None:
             self._problems.append(problem)
         if service is None or port is None:
-            cluster = Cluster(key, self._service)
+            cluster = Cluster(key)
         else:
-            cluster = Cluster(key, self._service, is_http2(port), idle_timeout(service))
+            cluster = Cluster(key, is_http2(port), idle_timeout(service))
         self._clusters[key] = cluster
         return cluster
 
@@ -351,26 +355,29 @@ def make_hosts(compiled: Iterable[CompiledRoute]) -> tuple[VirtualHost, ...]:
     claims: dict[str, list[CompiledRoute]] = {}
     for route in sorted(compiled, key=lambda route: (route.created, route.namespace, route.name)):
         if route.routes:
-            for host in route.hostnames or ("*",):
+            for host in route.hostnames or (ANY_HOST,):
                 claims.setdefault(host, []).append(route)
-    groups: dict[tuple[tuple[str, str], ...], list[str]] = {}
-    members: dict[tuple[tuple[str, str], ...], list[CompiledRoute]] = {}
+    any_host = claims.pop(ANY_HOST, [])
+    groups: dict[tuple[int, ...], tuple[list[CompiledRoute], list[str]]] = {}
     for host, claimants in claims.items():
-        key = (("*", ""),) if host == "*" else tuple(route.key for route in claimants)
-        groups.setdefault(key, []).append(host)
-        members[key] = claimants
-    return tuple(
+        group = groups.setdefault(tuple(map(id, claimants)), (claimants, []))
+        group[1].append(host)
+    hosts = [
         VirtualHost(
-            name="+".join(f"{namespace}/{name}" if name else namespace for namespace, name in key),
+            name="+".join(f"{route.namespace}/{route.name}" for route in claimants),
             domains=tuple(sorted(set(domains))),
-            routes=tuple(sorted(_all_routes(members[key]), key=_precedence)),
+            routes=_join_routes(claimants),
         )
-        for key, domains in sorted(groups.items())
-    )
+        for claimants, domains in groups.values()
+    ]
+    hosts.append(VirtualHost(ANY_HOST, (ANY_HOST,), _join_routes(any_host)))
+    return tuple(sorted(hosts, key=lambda host: host.name))
 
 
-def _all_routes(compiled: Iterable[CompiledRoute]) -> list[Route]:
-    return [route for one in compiled for route in one.routes]
+def _join_routes(claimants: list[CompiledRoute]) -> tuple[Route, ...]:
+    if len(claimants) == 1:
+        return claimants[0].routes
+    return tuple(sorted((r for one in claimants for r in one.routes), key=_precedence))
 
 
 _KIND_RANK = {MatchKind.EXACT: 0, MatchKind.REGEX: 1, MatchKind.PREFIX: 2}

@@ -21,6 +21,8 @@ from kedge.gateway import ir
 
 METADATA = "kedge"
 """Filter metadata of routes: which service an error answer names."""
+INNER_HEADER = "x-kedge-listener"
+"""Tells routes where a request came in. No client can send it and no backend sees it."""
 CONNECT_SECONDS = 2
 BUFFER_BYTES = 1 << 20
 """Bytes held per connection before its sender is made to wait."""
@@ -35,6 +37,13 @@ _THRESHOLD = {
     "max_requests": _UNLIMITED,
     "max_retries": _UNLIMITED,
 }
+THRESHOLDS = {
+    "thresholds": [
+        {"priority": "DEFAULT", **_THRESHOLD},
+        {"priority": "HIGH", **_THRESHOLD},
+    ]
+}
+"""Circuit breakers that never open: how much a model is asked is not for Envoy to limit."""
 _GRPC_REFUSAL = (
     "Service {service} does not speak gRPC: it has no port named h2c or grpc."
     " Fix: call it over REST, or name its gRPC port 'h2c'."
@@ -68,12 +77,7 @@ def make_cluster(cluster: ir.Cluster) -> Any:
             "healthy_panic_threshold": {"value": 0},
             "update_merge_window": duration(0),
         },
-        circuit_breakers={
-            "thresholds": [
-                {"priority": "DEFAULT", **_THRESHOLD},
-                {"priority": "HIGH", **_THRESHOLD},
-            ]
-        },
+        circuit_breakers=THRESHOLDS,
         typed_extension_protocol_options=make_protocol_options(
             http2=cluster.http2, idle_timeout=cluster.idle_timeout
         ),
@@ -114,26 +118,16 @@ def _endpoint(end: ir.Endpoint) -> dict[str, Any]:
 
 
 def make_route_configuration(name: str, hosts: Iterable[Any]) -> Any:
-    """A route table of virtual hosts that `make_virtual_host` made."""
+    """A route table of Envoy's virtual hosts."""
     table = route_pb2.RouteConfiguration(
         name=name,
         ignore_port_in_host_matching=True,
-        request_headers_to_remove=["x-envoy-internal", "x-envoy-external-address"],
+        # What Envoy adds for itself after the client's were taken off.
+        request_headers_to_remove=["x-envoy-internal", "x-envoy-external-address", INNER_HEADER],
         max_direct_response_body_size_bytes={"value": 1 << 16},
     )
     table.virtual_hosts.extend(hosts)
     return table
-
-
-def make_virtual_host(host: ir.VirtualHost, first: Iterable[Any] = ()) -> Any:
-    """A virtual host; the Envoy routes `first` go before its own."""
-    virtual_host = route_components_pb2.VirtualHost(
-        name=host.name, domains=host.domains, retry_policy=_RETRIES
-    )
-    virtual_host.routes.extend(first)
-    virtual_host.routes.extend(made for route, refuse in with_guards(host.routes)
-                               for made in make_routes(route, refuse_grpc=refuse))  # fmt: skip
-    return virtual_host
 
 
 def with_guards(routes: Iterable[ir.Route]) -> list[tuple[ir.Route, bool]]:
@@ -214,7 +208,7 @@ def _action(route: ir.Route, prefix_rewrite: str | None) -> dict[str, Any]:
     return action
 
 
-_RETRIES = {
+RETRIES = {
     # Only what no server has begun to work on: a model's call is not ours to repeat.
     "retry_on": "connect-failure,refused-stream,reset-before-request",
     "num_retries": {"value": 3},

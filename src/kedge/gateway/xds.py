@@ -44,8 +44,10 @@ class Connection:
         self.rejected: dict[str, str] = {}
         self._server = server
         self._now = now
-        # Per type and name: what Envoy may be using, oldest first; the last is the last one sent.
-        self._known: dict[str, dict[str, list[Resource]]] = {type: {} for type in TYPES}
+        # Per type and name: what Envoy has, what is on its way (oldest first), what it refused.
+        self._has: dict[str, dict[str, Resource]] = {type: {} for type in TYPES}
+        self._sent: dict[str, dict[str, list[Resource]]] = {type: {} for type in TYPES}
+        self._refused: dict[str, dict[str, str]] = {type: {} for type in TYPES}
         self._dirty: dict[str, set[str]] = {type: set() for type in TYPES}
         self._subscribed: dict[str, set[str]] = {type: set() for type in TYPES}
         self._asked: set[str] = set()
@@ -61,37 +63,24 @@ class Connection:
 
     def acknowledged(self, type: str, name: str) -> Resource | None:
         """What Envoy has surely taken in of that name."""
-        known = self._known[type].get(name)
-        return known[0] if known and not self._is_pending(type, known[0]) else None
+        return self._has[type].get(name)
 
     def may_send_to(self, address: str) -> bool:
         """Whether Envoy may still choose that address for a request."""
+        has, sent = self._has[ENDPOINT], self._sent[ENDPOINT]
         return any(
             address in resource.addresses or UNKNOWN in resource.addresses
-            for known in self._known[ENDPOINT].values()
-            for resource in known
+            for resource in itertools.chain(has.values(), *sent.values())
         )
 
     @property
     def settled(self) -> bool:
         """Clusters, listeners and routes are all acknowledged, or refused."""
-        asked = self._asked.issuperset(TYPES) or (
-            self._asked.issuperset((CLUSTER, LISTENER)) and not self._server.names(CLUSTER)
-            and ROUTE in self._asked
-        )  # fmt: skip
         return (
-            asked
+            self._asked.issuperset((CLUSTER, LISTENER, ROUTE))
             and not self._cold
             and not any(self._dirty[type] for type in (CLUSTER, LISTENER, ROUTE))
-            and not any(type != ENDPOINT for type, _, _ in self._pending.values())
-        )
-
-    def _is_pending(self, type: str, resource: Resource) -> bool:
-        return any(
-            resource is sent
-            for sent_type, resources, _ in self._pending.values()
-            if sent_type == type
-            for sent in resources
+            and not self._is_awaiting(CLUSTER, LISTENER, ROUTE)
         )
 
     # What Envoy says
@@ -99,7 +88,7 @@ class Connection:
     def take(self, request: Any) -> None:
         """A request of Envoy's: a subscription, an acknowledgement, a refusal, or all of them."""
         type = request.type_url
-        if type not in self._known:
+        if type not in TYPES:
             return
         if request.node.id:
             self.node = request.node.id
@@ -114,16 +103,15 @@ class Connection:
         self._dirty[type].update(wanted)
         for name in request.resource_names_unsubscribe:
             self._subscribed[type].discard(name)
-            self._known[type].pop(name, None)
+            self._forget(type, name)
         self.wake()
 
     def _take_versions(self, type: str, versions: Mapping[str, str]) -> None:
         for name, version in versions.items():
             mine = self._server.find(type, name)
             same = mine is not None and mine.version == version
-            self._known[type][name] = [
-                mine if same and mine else Resource(name, version, b"", frozenset({UNKNOWN}))
-            ]
+            unknown = Resource(name, version, b"", frozenset({UNKNOWN}))
+            self._has[type][name] = mine if same and mine else unknown
             if type == CLUSTER:
                 self._chill(name, 0)
             elif type == ENDPOINT:
@@ -140,14 +128,13 @@ class Connection:
             return
         number = int(request.response_nonce)
         for resource in resources:
-            known = self._known[type].get(resource.name)
-            while known and known[0] is not resource:
-                known.pop(0)
+            self._land(type, resource)
+            self._has[type][resource.name] = resource
             if type == ENDPOINT and self._cold.get(resource.name, number) < number:
                 del self._cold[resource.name]
         for name in removed:
-            if len(self._known[type].get(name, ())) <= 1:
-                self._known[type].pop(name, None)
+            if name not in self._sent[type]:
+                self._forget(type, name)
         if resources:
             self.rejected.pop(type, None)
         self._server.on_acknowledged(type, [resource.name for resource in resources])
@@ -157,12 +144,22 @@ class Connection:
         log.error("Envoy %s refused %s %s: %s", self.node, type.rpartition(".")[2], names, message)
         self.rejected[type] = message
         for resource in resources:
-            known = self._known[type].get(resource.name, [])
-            # It keeps what it had; what it refused stays last, so that it is not sent again.
-            if known and known[-1] is not resource and resource in known:
-                known.remove(resource)
+            self._land(type, resource)
+            self._refused[type][resource.name] = resource.version
             self._cold.pop(resource.name, None)
         self._server.on_acknowledged(type, [])
+
+    def _land(self, type: str, resource: Resource) -> None:
+        """`resource` and what was sent before it is no more on its way."""
+        sent = self._sent[type].get(resource.name, [])
+        if resource in sent:
+            del sent[: sent.index(resource) + 1]
+        if not sent:
+            self._sent[type].pop(resource.name, None)
+
+    def _forget(self, type: str, name: str) -> None:
+        for table in (self._has[type], self._sent[type], self._refused[type]):
+            table.pop(name, None)
 
     # What Envoy is sent
 
@@ -185,7 +182,7 @@ class Connection:
             if self._server.opened:
                 for response in self._due():
                     yield response
-                if self.settled and not self.caught_up:
+                if self.settled and not self.caught_up and not self.rejected:
                     self.caught_up = True
                     self._server.on_acknowledged("", [])
             if self._cold:
@@ -226,7 +223,7 @@ class Connection:
         if changed or CLUSTER in self._unanswered:
             number = next(self._nonces)
             for resource in changed:
-                if resource.name in self._known[CLUSTER]:
+                if resource.name in self._has[CLUSTER] or resource.name in self._sent[CLUSTER]:
                     # Envoy warms a changed cluster anew, which takes its endpoints again.
                     self._again.add(resource.name)
                 self._chill(resource.name, number)
@@ -266,13 +263,20 @@ class Connection:
         """Resources of these names that Envoy lacks, and names it has that are no more."""
         changed, gone = [], set()
         for name in names:
-            resource, known = self._server.find(type, name), self._known[type].get(name)
+            resource, version = self._server.find(type, name), self._last_version(type, name)
             if resource is None:
-                if known:
+                if version:
                     gone.add(name)
-            elif not known or known[-1].version != resource.version:
+            elif version != resource.version:
                 changed.append(resource)
         return changed, gone
+
+    def _last_version(self, type: str, name: str) -> str:
+        """What Envoy has or will have, once all that is on its way has arrived."""
+        sent, has = self._sent[type].get(name), self._has[type].get(name)
+        if sent:
+            return sent[-1].version
+        return self._refused[type].get(name) or (has.version if has else "")
 
     def _respond(
         self, type: str, changed: list[Resource], removed: list[str], number: int
@@ -284,7 +288,8 @@ class Connection:
             type_url=type, nonce=nonce, removed_resources=removed
         )
         for resource in changed:
-            self._known[type].setdefault(resource.name, []).append(resource)
+            self._sent[type].setdefault(resource.name, []).append(resource)
+            self._refused[type].pop(resource.name, None)
             sent = response.resources.add(name=resource.name, version=resource.version)
             sent.resource.type_url, sent.resource.value = type, resource.body
         packed: bytes = response.SerializeToString()
@@ -325,7 +330,7 @@ class AdsServer:
         return self._resources[type].keys()
 
     def update(self, type: str, changed: Iterable[Resource], removed: Iterable[str] = ()) -> bool:
-        """Take in changes of one type, to be sent when `flush` is called; whether there were any."""
+        """Take in changes of one type; whether there were any. `flush` sends them."""
         mine, names = self._resources[type], []
         for resource in changed:
             found = mine.get(resource.name)

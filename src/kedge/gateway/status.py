@@ -1,0 +1,159 @@
+"""What an HTTPRoute's status says of it. Pure.
+
+`serving.kedge.dev/Answering` is True when a request sent now is answered by a backend: Envoy has
+acknowledged this generation of the route, and at least one ready endpoint of every backend that has
+a share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from kedge.cluster.base import Object
+from kedge.gateway.ir import CompiledRoute
+from kedge.gateway.routes import parent_refs
+from kedge.lib.clock import format_time
+
+CONTROLLER = "kedge.dev/gateway"
+ACCEPTED = "Accepted"
+RESOLVED_REFS = "ResolvedRefs"
+ANSWERING = "serving.kedge.dev/Answering"
+
+
+class Reach(StrEnum):
+    """How far a cluster's endpoints have come."""
+
+    NONE = "no ready endpoint"
+    SENT = "not acknowledged"
+    ANSWERING = "acknowledged"
+
+
+@dataclass(frozen=True)
+class Condition:
+    type: str
+    status: bool
+    reason: str
+    message: str
+
+
+def judge(
+    compiled: CompiledRoute, confirmed: bool, reach: Callable[[str], Reach], refusal: str
+) -> list[Condition]:
+    """The conditions of a route.
+
+    `confirmed`: every Envoy has it; `refusal`: what Envoy or the route's reader has against it.
+    """
+    return [
+        _accepted(compiled, refusal),
+        _resolved(compiled),
+        _answering(compiled, confirmed, reach, refusal),
+    ]
+
+
+def _accepted(compiled: CompiledRoute, refusal: str) -> Condition:
+    for problem in compiled.problems:
+        if problem.condition == ACCEPTED:
+            return Condition(ACCEPTED, False, problem.reason, problem.message)
+    if refusal:
+        return Condition(ACCEPTED, False, "UnsupportedValue", refusal)
+    return Condition(ACCEPTED, True, "Accepted", "Kedge's gateway serves this route.")
+
+
+def _resolved(compiled: CompiledRoute) -> Condition:
+    found = [problem for problem in compiled.problems if problem.condition == RESOLVED_REFS]
+    if found:
+        message = " ".join(problem.message for problem in found)
+        return Condition(RESOLVED_REFS, False, found[0].reason, message)
+    return Condition(RESOLVED_REFS, True, "ResolvedRefs", "All backends exist.")
+
+
+def _answering(
+    compiled: CompiledRoute, confirmed: bool, reach: Callable[[str], Reach], refusal: str
+) -> Condition:
+    if not _accepted(compiled, refusal).status:
+        return Condition(ANSWERING, False, "NotAccepted", "The route is not accepted.")
+    clusters = {b.cluster for route in compiled.routes for b in route.backends if b.weight > 0}
+    if not clusters:
+        return Condition(ANSWERING, False, "NoBackends", "The route has no backend.")
+    found = {cluster: reach(cluster) for cluster in sorted(clusters)}
+    for cluster, state in found.items():
+        if state is Reach.NONE:
+            message = f"{_title(cluster)} has no ready endpoint."
+            return Condition(ANSWERING, False, "NoReadyEndpoints", message)
+    for cluster, state in found.items():
+        if state is Reach.SENT:
+            message = f"Envoy has not yet taken in the endpoints of {_title(cluster)}."
+            return Condition(ANSWERING, False, "NotAcknowledged", message)
+    if not confirmed:
+        message = "Envoy has not yet taken in the route."
+        return Condition(ANSWERING, False, "NotAcknowledged", message)
+    return Condition(ANSWERING, True, "Answering", "A request sent now is answered.")
+
+
+def _title(cluster: str) -> str:
+    namespace, name, port = cluster.split("/")
+    return f"Service {namespace}/{name} port {port}"
+
+
+def current_condition(route: Object, type: str) -> dict[str, Any] | None:
+    """What the route's status says now, by us."""
+    for parent in (route.get("status") or {}).get("parents") or ():
+        if parent.get("controllerName") == CONTROLLER:
+            for condition in parent.get("conditions") or ():
+                if condition["type"] == type:
+                    return dict(condition)
+    return None
+
+
+def make_status(
+    route: Object, gateway: str, generation: int, conditions: list[Condition], now: datetime
+) -> dict[str, Any]:
+    """The route's whole new status: our parents anew, everybody else's as they are."""
+    status = dict(route.get("status") or {})
+    parents = status.get("parents") or []
+    mine = [
+        {
+            "parentRef": ref,
+            "controllerName": CONTROLLER,
+            "conditions": [
+                _make_condition(condition, generation, _find(parents, ref, condition.type), now)
+                for condition in conditions
+            ],
+        }
+        for ref in parent_refs(route)
+        if _full_name(ref, route) == gateway
+    ]
+    others = [parent for parent in parents if parent.get("controllerName") != CONTROLLER]
+    return {**status, "parents": others + mine}
+
+
+def _full_name(ref: dict[str, Any], route: Object) -> str:
+    return f"{ref.get('namespace') or route['metadata'].get('namespace', '')}/{ref.get('name')}"
+
+
+def _find(parents: list[dict[str, Any]], ref: dict[str, Any], type: str) -> dict[str, Any]:
+    for parent in parents:
+        if parent.get("controllerName") == CONTROLLER and parent.get("parentRef") == ref:
+            for condition in parent.get("conditions") or ():
+                if condition["type"] == type:
+                    return dict(condition)
+    return {}
+
+
+def _make_condition(
+    condition: Condition, generation: int, old: dict[str, Any], now: datetime
+) -> dict[str, Any]:
+    status = "True" if condition.status else "False"
+    same = old.get("status") == status
+    return {
+        "type": condition.type,
+        "status": status,
+        "reason": condition.reason,
+        "message": condition.message,
+        "observedGeneration": generation,
+        "lastTransitionTime": old["lastTransitionTime"] if same else format_time(now),
+    }
