@@ -139,7 +139,7 @@ class NodeSettings:
     log_files: int = 3
     drain_seconds: float = 5.0
     namespaces: Literal["auto", "user", "none"] = "auto"
-    restart_backoff: Backoff = Backoff(initial=1.0, limit=60.0)
+    restart_backoff: Backoff = field(default_factory=lambda: Backoff(initial=1.0, limit=60.0))
     restart_reset: float = 600.0
     environ: Mapping[str, str] = field(default_factory=_inherited_environment)
 

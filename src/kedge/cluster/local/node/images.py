@@ -72,7 +72,8 @@ class Images:
             if rule.matches(name):
                 return self._make_image(rule)
         raise ImageMissing(
-            f"image {name!r}: nothing on this machine maps to it, and there is no container engine.",
+            f"image {name!r}: nothing on this machine maps to it, and there is no container"
+            " engine.",
             fix=f"Map it in {self._file}, for example:"
             f" `images: [{{pattern: '{name}', command: [python, -m, my_model]}}]`"
             " (`python:` may name an environment, `workdir:` the folder of its code).",

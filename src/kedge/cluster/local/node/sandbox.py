@@ -185,7 +185,7 @@ class Sandbox:
         answer = self._answers[number] = asyncio.get_running_loop().create_future()
         try:
             self._send({**message, "id": number})
-            result = await answer
+            result: dict[str, Any] = await answer
         finally:
             del self._answers[number]
         if "error" in result:
@@ -332,6 +332,7 @@ class Sandboxes:
             str(theirs.fileno()), str(self._life_fd), self._namespaces,
             pass_fds=(theirs.fileno(), self._life_fd),
             stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
             env={},
             start_new_session=True,
         )  # fmt: skip

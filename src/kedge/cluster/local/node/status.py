@@ -202,7 +202,9 @@ def _condition(
 ) -> Object:
     result: Object = {"type": type, "status": "True" if good else "False"}
     if not good:
-        result |= {name: text for name, text in zip(("reason", "message"), why, strict=True) if text}
+        result |= {
+            name: text for name, text in zip(("reason", "message"), why, strict=True) if text
+        }
     same = before is not None and before.get("status") == result["status"]
     moment = (before or {}).get("lastTransitionTime") if same else None
     result["lastTransitionTime"] = moment or format_time(now)

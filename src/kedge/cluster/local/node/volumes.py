@@ -137,7 +137,8 @@ class Volumes:
         path = self._dir / volume["name"]
         for kind in _MAKERS:
             if kind in volume:
-                return await _MAKERS[kind](self, path, volume[kind] or {})
+                made: Volume = await _MAKERS[kind](self, path, volume[kind] or {})
+                return made
         kinds = ", ".join(key for key in volume if key != "name") or "nothing"
         raise VolumeError(
             f"its source ({kinds}) is not one that this node can give.",
@@ -278,7 +279,7 @@ def rewrite(text: str, mounts: list[dict[str, Any]]) -> str:
     """Without a mount namespace: name the host's folders where a mount path is named."""
     for mount in sorted(mounts, key=lambda m: -len(m["target"])):
         pattern = rf"(?<![\w.\-/]){re.escape(mount['target'])}(?![\w.\-])"
-        text = re.sub(pattern, lambda _: str(mount["source"]), text)
+        text = re.sub(pattern, mount["source"].replace("\\", r"\\"), text)
     return text
 
 

@@ -1,0 +1,128 @@
+"""What all pods of one node share, and what the agent asks of others."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Literal, Protocol
+
+from kedge.api.scheme import CONFIG_MAP, SECRET
+from kedge.cluster.base import Cluster, EventType, Object
+from kedge.cluster.errors import NotFound
+from kedge.cluster.local.node.addresses import Addresses
+from kedge.cluster.local.node.cgroups import Cgroups
+from kedge.cluster.local.node.env import Fetch
+from kedge.cluster.local.node.images import Images
+from kedge.cluster.local.node.resources import Gpus
+from kedge.cluster.local.node.sandbox import Sandboxes
+from kedge.lib.clock import Clock
+from kedge.settings.node import NodeSettings
+
+HOST_ADDRESS = "127.0.0.1"
+
+
+class Drains(Protocol):
+    """Knows when the gateway has stopped sending to a pod."""
+
+    async def drained(self, address: str) -> None:
+        """Return once no Envoy sends new requests to `address`."""
+        ...
+
+
+class Recorder(Protocol):
+    """Writes events (`kedge.reconcile.EventRecorder`)."""
+
+    async def record(
+        self, obj: Object, type: Literal["Normal", "Warning"], reason: str, message: str
+    ) -> None: ...
+
+
+class PodCache(Protocol):
+    """The Pods of the API as last seen (`kedge.reconcile.Informer`)."""
+
+    synced: asyncio.Event
+
+    def list(
+        self, namespace: str | None = None, labels: Mapping[str, str] | None = None
+    ) -> list[Object]: ...
+
+    def on_change(self, handler: Callable[[EventType, Object, Object | None], None]) -> None: ...
+
+
+class NoDrains:
+    """Where there is no gateway, nothing needs draining."""
+
+    async def drained(self, address: str) -> None:
+        return
+
+
+@dataclass
+class Host:
+    """The machine, as its pods use it.
+
+    Attributes:
+        allocatable: resource name -> amount; what a container without limits may use.
+        bind_library: preloaded into containers (`bindshim`); None where it could not be built.
+        starting: containers that have begun and are not ready yet; many share the probing.
+    """
+
+    cluster: Cluster
+    settings: NodeSettings
+    clock: Clock
+    events: Recorder
+    drains: Drains
+    sandboxes: Sandboxes
+    images: Images
+    addresses: Addresses
+    gpus: Gpus
+    cgroups: Cgroups
+    allocatable: Mapping[str, Decimal] = field(default_factory=dict)
+    bind_library: Path | None = None
+    starting: int = 0
+
+    def fetcher(self, namespace: str) -> Fetch:
+        """Reads ConfigMaps and Secrets of a namespace."""
+
+        async def fetch(
+            kind: Literal["ConfigMap", "Secret"], name: str
+        ) -> Mapping[str, bytes] | None:
+            try:
+                obj = await self.cluster.get(
+                    CONFIG_MAP if kind == "ConfigMap" else SECRET, name, namespace
+                )
+            except NotFound:
+                return None
+            return _data_of(obj, encoded=kind == "Secret")
+
+        return fetch
+
+
+def _data_of(obj: Object, *, encoded: bool) -> dict[str, bytes]:
+    data = obj.get("data") or {}
+    if encoded:
+        plain = {key: value.encode() for key, value in (obj.get("stringData") or {}).items()}
+        return {key: base64.b64decode(value) for key, value in data.items()} | plain
+    binary = obj.get("binaryData") or {}
+    return {key: value.encode() for key, value in data.items()} | {
+        key: base64.b64decode(value) for key, value in binary.items()
+    }
+
+
+async def wait_until(event: asyncio.Event, clock: Clock, seconds: float) -> bool:
+    """Wait for an event, but no longer than `seconds`; whether it came."""
+    if event.is_set() or seconds <= 0:
+        return event.is_set()
+    waits = [asyncio.ensure_future(event.wait()), asyncio.ensure_future(clock.sleep(seconds))]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await wait
+    return event.is_set()

@@ -1,0 +1,179 @@
+"""One run of one container, worked out: command, environment, mounts, limits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kedge.cluster.base import Object
+from kedge.cluster.local.node import shim
+from kedge.cluster.local.node.env import (
+    ConfigError,
+    expand,
+    make_env,
+    proxy_env,
+    thread_env,
+)
+from kedge.cluster.local.node.host import HOST_ADDRESS, Host
+from kedge.cluster.local.node.images import Image
+from kedge.cluster.local.node.resources import cpu_limit, gpus_wanted
+from kedge.cluster.local.node.volumes import Volumes, rewrite
+
+DEFAULT_TERMINATION_PATH = "/dev/termination-log"
+
+OOM_SCORE = 900
+"""Pods are the kernel's first choice when the machine is out of memory."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the shim is asked to run."""
+
+    argv: list[str]
+    env: dict[str, str]
+    workdir: str
+    mounts: list[dict[str, Any]]
+    no_new_privs: bool
+
+    def request(self) -> dict[str, Any]:
+        """The part of a shim's `start` or `exec` request that is the same for both."""
+        return {
+            "argv": self.argv,
+            "env": self.env,
+            "workdir": self.workdir,
+            "mounts": self.mounts,
+            "no_new_privs": self.no_new_privs,
+            "oom_score_adj": OOM_SCORE,
+            "nice": 0,
+        }
+
+
+@dataclass(frozen=True)
+class PodPlace:
+    """Where a pod is on this machine."""
+
+    dir: Path
+    address: str
+    volumes: Volumes
+
+    def container_dir(self, name: str) -> Path:
+        return self.dir / "containers" / name
+
+    def termination_log(self, name: str) -> Path:
+        return self.container_dir(name) / "termination-log"
+
+    @property
+    def stage(self) -> Path:
+        """An empty folder that a container's root may be built on."""
+        return self.dir / "root"
+
+
+async def make_plan(host: Host, pod: Object, container: Object, place: PodPlace) -> Plan:
+    """Everything that a run needs.
+
+    Raises:
+        ImageMissing: nothing maps to the image.
+        ConfigError: a ConfigMap, Secret, key, volume or GPU is missing.
+    """
+    image = host.images.resolve(container.get("image") or "")
+    _make_folders(container, place)
+    addressed = _with_address(pod, place.address)
+    fetch = host.fetcher(pod["metadata"].get("namespace", "default"))
+    wanted = await make_env(container, addressed, fetch, host.allocatable)
+    mounts = place.volumes.mounts(container, wanted)
+    mounts += _termination_mount(container, place)
+    mounts.sort(key=lambda mount: str(mount["target"]).count("/"))
+    base = {
+        **host.settings.environ,
+        **image.env,
+        **thread_env(cpu_limit(container)),
+        **proxy_env(host.settings.proxy_url, place.address),
+        **_gpu_env(host, pod, container),
+        **_pod_env(host, pod, container, place),
+    }
+    argv = _command(image, container, wanted)
+    if not host.sandboxes.isolation.mounts:
+        argv = [rewrite(word, mounts) for word in argv]
+        wanted = {name: rewrite(value, mounts) for name, value in wanted.items()}
+        mounts = []
+    return Plan(
+        argv=argv,
+        env=_joined(base, wanted),
+        workdir=container.get("workingDir")
+        or image.workdir
+        or str(place.container_dir(container["name"])),
+        mounts=mounts,
+        no_new_privs=(container.get("securityContext") or {}).get("allowPrivilegeEscalation")
+        is False,
+    )
+
+
+def _command(image: Image, container: Object, env: Mapping[str, str]) -> list[str]:
+    argv = image.command(
+        [expand(word, env) for word in container.get("command") or []],
+        [expand(word, env) for word in container.get("args") or []],
+    )
+    if not argv:
+        raise ConfigError(
+            f"image {container.get('image')!r} is mapped to no command and the container has none.",
+            fix="Give the container a `command`, or the image one in images.yaml.",
+        )
+    return argv
+
+
+def _joined(base: dict[str, str], wanted: dict[str, str]) -> dict[str, str]:
+    """What the pod asks for wins, but Kedge's own paths stay in front of a list."""
+    env = {**base, **wanted}
+    for name, separator in (("PYTHONPATH", os.pathsep), ("LD_PRELOAD", " ")):
+        if name in base and name in wanted:
+            env[name] = f"{base[name]}{separator}{wanted[name]}"
+    return env
+
+
+def _make_folders(container: Object, place: PodPlace) -> None:
+    place.container_dir(container["name"]).mkdir(parents=True, exist_ok=True)
+    place.stage.mkdir(exist_ok=True)
+    place.termination_log(container["name"]).write_bytes(b"")
+
+
+def _with_address(pod: Object, address: str) -> Object:
+    status = {**(pod.get("status") or {}), "podIP": address, "hostIP": HOST_ADDRESS}
+    return {**pod, "status": status}
+
+
+def _termination_mount(container: Object, place: PodPlace) -> list[dict[str, Any]]:
+    """The default place is used where it exists: /dev is not worth covering for it."""
+    target = container.get("terminationMessagePath") or DEFAULT_TERMINATION_PATH
+    if target == DEFAULT_TERMINATION_PATH and not os.path.exists(target):
+        return []
+    source = place.termination_log(container["name"])
+    return [{"source": str(source), "target": target, "readonly": False}]
+
+
+def _gpu_env(host: Host, pod: Object, container: Object) -> dict[str, str]:
+    if not len(host.gpus):
+        return {}
+    count = gpus_wanted(container)
+    ids = host.gpus.take(pod["metadata"]["uid"], container["name"], count)
+    if ids is None:
+        raise ConfigError(
+            f"{count} GPU(s) asked for, fewer are free on this machine.",
+            fix="Stop a pod that has one, or ask for fewer.",
+        )
+    return {"CUDA_VISIBLE_DEVICES": ",".join(ids)}
+
+
+def _pod_env(host: Host, pod: Object, container: Object, place: PodPlace) -> dict[str, str]:
+    env = {
+        "HOSTNAME": pod["metadata"]["name"],
+        "KEDGE_POD_IP": place.address,
+        "KEDGE_BIND_ADDRESS": place.address,
+        "KEDGE_TERMINATION_LOG": str(place.termination_log(container["name"])),
+        shim.MARKER: container["name"],
+    }
+    if host.bind_library is not None:
+        env["LD_PRELOAD"] = str(host.bind_library)
+    return env
