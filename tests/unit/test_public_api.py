@@ -1,0 +1,60 @@
+"""What `kedge` and its public packages promise: names, laziness, and how long an import takes."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+import kedge
+import kedge.client
+
+PUBLIC = {
+    "kedge": ["__version__", "run"],
+    "kedge.client": [
+        "Access",
+        "ControlClient",
+        "InferenceClient",
+        "InferenceError",
+        "Kedge",
+        "NotRunning",
+        "RunningModel",
+        "ServiceFailed",
+        "Target",
+        "TimedOut",
+        "discover",
+    ],
+}
+
+
+@pytest.mark.parametrize("package", PUBLIC)
+def test_exports_are_complete_and_resolve(package: str) -> None:
+    module = sys.modules[package]
+    assert sorted(module.__all__) == sorted(PUBLIC[package])
+    assert sorted(dir(module)) == sorted(module.__all__)
+    for name in module.__all__:
+        assert getattr(module, name) is not None
+    with pytest.raises(AttributeError, match="nothing_of_the_kind"):
+        _ = module.nothing_of_the_kind
+
+
+def test_everything_public_is_documented() -> None:
+    for name in kedge.client.__all__:
+        assert inspect.getdoc(getattr(kedge.client, name)), name
+    assert inspect.getdoc(kedge.run)
+
+
+def test_importing_kedge_is_quick_and_light() -> None:
+    script = (
+        "import sys, time; began = time.perf_counter(); import kedge;"
+        "print(time.perf_counter() - began);"
+        "print(sorted({'numpy', 'grpc', 'aiohttp', 'typer', 'sklearn'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    seconds, heavy = done.stdout.splitlines()
+    assert heavy == "[]"
+    assert float(seconds) < 0.05
