@@ -121,7 +121,7 @@ class SchemaWriter:
             schema["description"] = field.description
         if self._ref_prefix:
             schema.update(_patching(field))
-        elif field.merge_keys and _all_required(field):
+        elif field.merge_keys and set(field.merge_keys) <= _required(schema.get("items")):
             schema["x-kubernetes-list-type"] = "map"
             schema["x-kubernetes-list-map-keys"] = list(field.merge_keys)
         return schema
@@ -159,15 +159,12 @@ def _patching(field: Field) -> dict[str, Any]:
     }
 
 
-def _all_required(field: Field) -> bool:
-    """A CustomResourceDefinition needs its map keys to be always there.
+def _required(items: Any) -> set[str]:
+    """Fields that every entry has: a CustomResourceDefinition needs its map keys among them.
 
     Defaults would do, but they would be written into what users applied.
     """
-    if not isinstance(field.shape, ListOf) or not isinstance(field.shape.items, StructOf):
-        return False
-    fields = struct_shape(field.shape.items.cls).fields
-    return all(fields[key].required for key in field.merge_keys)
+    return set((items or {}).get("required", ()))
 
 
 def _scalar_schema(shape: Scalar) -> dict[str, Any]:

@@ -103,9 +103,7 @@ def _check_list(items: Shape, min_items: int, value: Any, path: str) -> Iterator
         yield _type_problem(path, "a list", value)
         return
     if len(value) < min_items:
-        yield FieldProblem(
-            path, f"{path}: the list is empty. Fix: Remove it or add an entry.", "type"
-        )
+        yield FieldProblem(path, "the list is empty. Fix: Remove it or add an entry.", "type")
     for i, item in enumerate(value):
         if item is None:
             yield _type_problem(f"{path}[{i}]", _expected(items), item)
