@@ -1,0 +1,222 @@
+"""Children into the cluster: server-side apply, skipped when nothing would change.
+
+`spec.replicas` belongs to another field manager, `kedge-autoscaler`: applying a Deployment without
+it would otherwise bring it back to one pod. So a Deployment is created with its count, the other
+manager claims the count, and from then on it is only ever scaled.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from kedge.api.scheme import DEPLOYMENT, Kind
+from kedge.cluster.base import FIELD_MANAGER, Cluster, Object
+from kedge.cluster.errors import NotFound
+from kedge.controllers.inferenceservice import names
+from kedge.controllers.inferenceservice.cache import Cache, is_owned
+from kedge.controllers.inferenceservice.children.meta import digest
+from kedge.controllers.inferenceservice.errors import BuildError
+
+
+class NameTaken(BuildError):
+    """An object of that name is there, and it is somebody else's."""
+
+    reason = "NameTaken"
+
+
+class Applier:
+    """Writes the children of one InferenceService.
+
+    Attributes:
+        written: kind and name of everything that shall stay.
+    """
+
+    def __init__(self, cluster: Cluster, cache: Cache, isvc: Object) -> None:
+        self._cluster = cluster
+        self._cache = cache
+        self._isvc = isvc
+        self.written: set[tuple[str, str]] = set()
+
+    async def apply(self, kind: Kind, obj: Object) -> Object:
+        """The object as stored, after making it so."""
+        self.written.add((kind.kind, obj["metadata"]["name"]))
+        stamped = _stamp(obj)
+        live = self._cached(kind, obj)
+        if live is not None:
+            self._check_owner(kind, live)
+            if _is_applied(live, stamped):
+                return live
+        return await self._cluster.apply(kind, stamped)
+
+    async def apply_unseen(self, kind: Kind, obj: Object) -> Object:
+        """Apply an object of a kind that nobody watches."""
+        self._note(obj)
+        return await self._cluster.apply(kind, _stamp(obj))
+
+    async def ensure_deployment(
+        self, deployment: Object, replicas: int, *, only_raise: bool = False
+    ) -> Object:
+        """Apply a Deployment; scale it only when the count that the service asks for changed.
+
+        A count that somebody set with `kubectl scale` stays until then.
+
+        Args:
+            deployment: without replicas.
+            replicas: the count asked for.
+            only_raise: something else scales it too, so never take pods away.
+        """
+        name, namespace = deployment["metadata"]["name"], deployment["metadata"]["namespace"]
+        wanted = _with_annotation(deployment, names.INITIAL_REPLICAS, str(replicas))
+        live = self._cached(DEPLOYMENT, deployment) or await self.find(DEPLOYMENT, name)
+        if live is None:
+            await self._create(wanted, replicas)
+            return await self._cluster.apply(DEPLOYMENT, _stamp(self._note(wanted)))
+        self._check_owner(DEPLOYMENT, live)
+        recorded = (live["metadata"].get("annotations") or {}).get(names.INITIAL_REPLICAS)
+        now = _replicas(live)
+        if recorded is not None and recorded != str(replicas):
+            count = max(now, replicas) if only_raise else replicas
+            if count != now:
+                await self.scale(name, namespace, count)
+        elif not _count_is_claimed(live):
+            await self._claim(deployment, now)
+        return await self.apply(DEPLOYMENT, wanted)
+
+    async def scale(self, name: str, namespace: str, replicas: int) -> None:
+        await self._cluster.scale(
+            DEPLOYMENT, name, namespace, replicas, field_manager=names.AUTOSCALER_MANAGER
+        )
+
+    async def rest(self, deployment: Object) -> None:
+        """Take all pods from a Deployment that nobody needs now, and remember that."""
+        await self._record(deployment, 0)
+
+    async def wake(self, deployment: Object, replicas: int) -> None:
+        """Give a resting Deployment its pods back."""
+        await self._record(deployment, replicas)
+
+    async def _record(self, deployment: Object, replicas: int) -> None:
+        metadata = deployment["metadata"]
+        recorded = (metadata.get("annotations") or {}).get(names.INITIAL_REPLICAS)
+        if _replicas(deployment) != replicas:
+            await self.scale(metadata["name"], metadata["namespace"], replicas)
+        if recorded != str(replicas):
+            note = {"metadata": {"annotations": {names.INITIAL_REPLICAS: str(replicas)}}}
+            await self._cluster.patch(
+                DEPLOYMENT, metadata["name"], note, namespace=metadata["namespace"]
+            )
+
+    def keep(self, kind: Kind, name: str) -> None:
+        """An object that is not written now but shall stay."""
+        self.written.add((kind.kind, name))
+
+    async def delete(self, kind: Kind, obj: Object) -> None:
+        """Delete an object if it is this service's; gone already is fine."""
+        if not is_owned(obj, self._isvc) or obj["metadata"].get("deletionTimestamp"):
+            return
+        await self.delete_named(kind, obj["metadata"]["name"], uid=obj["metadata"].get("uid"))
+
+    async def delete_named(self, kind: Kind, name: str, *, uid: str | None = None) -> None:
+        try:
+            await self._cluster.delete(kind, name, self._isvc["metadata"]["namespace"], uid=uid)
+        except NotFound:
+            return
+
+    async def find(self, kind: Kind, name: str) -> Object | None:
+        """Ask the cluster itself: the cache may be a moment behind."""
+        try:
+            return await self._cluster.get(kind, name, self._isvc["metadata"]["namespace"])
+        except NotFound:
+            return None
+
+    # -- how -------------------------------------------------------------------------------
+
+    async def _create(self, deployment: Object, replicas: int) -> None:
+        counted = copy.deepcopy(deployment)
+        counted["spec"]["replicas"] = replicas
+        self._note(counted)
+        await self._cluster.apply(DEPLOYMENT, _stamp(counted))
+        await self._claim(deployment, replicas)
+
+    async def _claim(self, deployment: Object, replicas: int) -> None:
+        metadata = deployment["metadata"]
+        claim = {
+            "apiVersion": DEPLOYMENT.api_version,
+            "kind": DEPLOYMENT.kind,
+            "metadata": {"name": metadata["name"], "namespace": metadata["namespace"]},
+            "spec": {"replicas": replicas},
+        }
+        await self._cluster.apply(
+            DEPLOYMENT, claim, field_manager=names.AUTOSCALER_MANAGER, force=True
+        )
+
+    def _note(self, obj: Object) -> Object:
+        self.written.add((obj["kind"], obj["metadata"]["name"]))
+        return obj
+
+    def _cached(self, kind: Kind, obj: Object) -> Object | None:
+        metadata = obj["metadata"]
+        return self._cache.get(kind, metadata["namespace"], metadata["name"])
+
+    def _check_owner(self, kind: Kind, live: Object) -> None:
+        if is_owned(live, self._isvc):
+            return
+        name = live["metadata"]["name"]
+        raise NameTaken(
+            f"The {kind.kind} `{name}` is needed but belongs to something else.",
+            fix=f"Delete it (kubectl delete {kind.plural} {name} -n"
+            f" {live['metadata'].get('namespace')}), or give the InferenceService another name.",
+        )
+
+
+def _stamp(obj: Object) -> Object:
+    return _with_annotation(obj, names.APPLIED_HASH, digest(obj))
+
+
+def applied_hash(obj: Object) -> str:
+    return str((obj["metadata"].get("annotations") or {}).get(names.APPLIED_HASH, ""))
+
+
+def _with_annotation(obj: Object, key: str, value: str) -> Object:
+    metadata = obj["metadata"]
+    annotations = {**(metadata.get("annotations") or {}), key: value}
+    return {**obj, "metadata": {**metadata, "annotations": annotations}}
+
+
+def _is_applied(live: Object, wanted: Object) -> bool:
+    """Whether what was applied last is this, and nobody has changed it since."""
+    return applied_hash(live) == applied_hash(wanted) and covers(live, wanted)
+
+
+def covers(live: Any, wanted: Any) -> bool:
+    """Whether `live` says everything that `wanted` says."""
+    if isinstance(wanted, Mapping):
+        return isinstance(live, Mapping) and all(
+            key in live and covers(live[key], value) for key, value in wanted.items()
+        )
+    if isinstance(wanted, list):
+        return (
+            isinstance(live, list)
+            and len(live) == len(wanted)
+            and all(covers(a, b) for a, b in zip(live, wanted, strict=True))
+        )
+    return bool(live == wanted)
+
+
+def _replicas(deployment: Object) -> int:
+    given = deployment["spec"].get("replicas")
+    return 1 if given is None else int(given)
+
+
+def _count_is_claimed(live: Object) -> bool:
+    """Whether some other manager owns the count; unknown counts as yes."""
+    fields = live["metadata"].get("managedFields")
+    if not fields:
+        return True
+    return any(
+        entry.get("manager") != FIELD_MANAGER
+        and "f:replicas" in ((entry.get("fieldsV1") or {}).get("f:spec") or {})
+        for entry in fields
+    )

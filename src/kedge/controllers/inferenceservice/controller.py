@@ -1,0 +1,122 @@
+"""What the InferenceService controller watches, and whom a change concerns."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from kedge.api.scheme import (
+    CLUSTER_SERVING_RUNTIME,
+    CLUSTER_STORAGE_CONTAINER,
+    DEPLOYMENT,
+    HORIZONTAL_POD_AUTOSCALER,
+    HTTP_ROUTE,
+    INFERENCE_SERVICE,
+    POD,
+    SERVICE,
+    SERVING_RUNTIME,
+    Kind,
+)
+from kedge.cluster.base import Cluster, EventType, Object
+from kedge.controllers.inferenceservice.cache import (
+    BY_SERVICE,
+    InformerCache,
+    service_keys,
+    service_of,
+)
+from kedge.controllers.inferenceservice.names import ISVC_LABEL
+from kedge.controllers.inferenceservice.reconcile import Reconciler
+from kedge.controllers.inferenceservice.surroundings import DEFAULT_CLUSTER_DOMAIN
+from kedge.lib.backoff import Backoff
+from kedge.lib.clock import SYSTEM_CLOCK, Clock
+from kedge.reconcile.controller import Controller, Key, Result
+from kedge.reconcile.informer import Informer
+from kedge.settings.serving import ServingConfig
+
+_OF_SERVICES = (DEPLOYMENT, SERVICE, POD, HTTP_ROUTE, HORIZONTAL_POD_AUTOSCALER)
+_CLUSTER_WIDE = (SERVING_RUNTIME, CLUSTER_SERVING_RUNTIME, CLUSTER_STORAGE_CONTAINER)
+_RETRIES = Backoff(initial=0.05, limit=5.0)
+"""What is waited for (a secret, a claim) is often put there by hand: look again soon."""
+
+
+class InferenceServiceController:
+    """Keeps every InferenceService as it is asked for, until cancelled.
+
+    Args:
+        cluster: where the services live.
+        config: the settings of this moment; call `resync` when they changed.
+        cluster_domain: the domain of in-cluster names.
+        workers: services reconciled at once.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        config: Callable[[], ServingConfig],
+        *,
+        clock: Clock = SYSTEM_CLOCK,
+        cluster_domain: str = DEFAULT_CLUSTER_DOMAIN,
+        workers: int = 4,
+    ) -> None:
+        self._informers: dict[Kind, Informer] = {}
+        for kind in (INFERENCE_SERVICE, *_CLUSTER_WIDE):
+            self._informers[kind] = Informer(cluster, kind, clock=clock)
+        for kind in _OF_SERVICES:
+            informer = Informer(cluster, kind, labels=ISVC_LABEL, clock=clock)
+            informer.add_index(BY_SERVICE, service_keys)
+            self._informers[kind] = informer
+        self._reconciler = Reconciler(
+            cluster,
+            InformerCache(self._informers),
+            config,
+            clock=clock,
+            cluster_domain=cluster_domain,
+        )
+        self._controller = Controller(
+            "inferenceservice", self._reconcile, workers=workers, backoff=_RETRIES, clock=clock
+        )
+        self._watch()
+
+    async def run(self) -> None:
+        """Watch and reconcile until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for kind, informer in self._informers.items():
+                tasks.create_task(informer.run(), name=f"inferenceservice:{kind.plural}")
+            for informer in self._informers.values():
+                await informer.synced.wait()
+            tasks.create_task(self._controller.run(), name="inferenceservice:controller")
+
+    def resync(self) -> None:
+        """Reconcile every service, because something that concerns them all has changed."""
+        for isvc in self._informers[INFERENCE_SERVICE].list():
+            self._enqueue(isvc)
+
+    async def _reconcile(self, key: Key) -> Result | None:
+        return await self._reconciler.reconcile(key)
+
+    def _enqueue(self, isvc: Object) -> None:
+        metadata = isvc["metadata"]
+        self._controller.enqueue(Key(metadata["namespace"], metadata["name"]))
+
+    def _watch(self) -> None:
+        self._informers[INFERENCE_SERVICE].on_change(self._on_service)
+        for kind in _OF_SERVICES:
+            self._informers[kind].on_change(self._on_child)
+        for kind in _CLUSTER_WIDE:
+            self._informers[kind].on_change(self._on_surroundings)
+
+    def _on_service(self, type: EventType, obj: Object, old: Object | None) -> None:
+        self._enqueue(obj)
+
+    def _on_child(self, type: EventType, obj: Object, old: Object | None) -> None:
+        key = service_of(obj)
+        if key is not None:
+            self._controller.enqueue(key)
+
+    def _on_surroundings(self, type: EventType, obj: Object, old: Object | None) -> None:
+        """A runtime may serve a service that waits for one, or change one that it serves."""
+        if old is not None and old.get("spec") == obj.get("spec") and type is EventType.MODIFIED:
+            return
+        namespace = obj["metadata"].get("namespace")
+        for isvc in self._informers[INFERENCE_SERVICE].list(namespace or None):
+            self._enqueue(isvc)

@@ -1,0 +1,119 @@
+"""Finds out why a component is not ready, asking the cluster only for what its pods do not show."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from kedge.api.scheme import EVENT
+from kedge.cluster.base import Cluster, Object
+from kedge.cluster.errors import ApiError
+from kedge.controllers.inferenceservice.causes import Cause, Scene, find_cause
+from kedge.controllers.inferenceservice.components import Component
+from kedge.controllers.inferenceservice.observe import Workload, pod_is_ready
+from kedge.controllers.inferenceservice.rollout import Outcome
+from kedge.lib.clock import Clock
+
+_LOG_LINES = 3
+_LONGEST_PAUSE = 10.0
+_SHORTEST_PAUSE = 1.0
+
+
+class Diagnosis:
+    """Looks at the components of one service.
+
+    Attributes:
+        look_again: seconds after which a pod that shows nothing yet is worth another look.
+    """
+
+    def __init__(self, cluster: Cluster, clock: Clock, isvc: str) -> None:
+        self._cluster = cluster
+        self._clock = clock
+        self._isvc = isvc
+        self.look_again: float | None = None
+
+    async def find(self, outcome: Outcome) -> Cause | None:
+        """Why the component does not serve, or not as it was last asked to."""
+        for workload in self._suspects(outcome):
+            pods = [pod for pod in workload.current_pods if not pod_is_ready(pod)]
+            cause = await self._of_workload(outcome.component, workload, pods)
+            if cause is not None:
+                return cause
+        return None
+
+    def _suspects(self, outcome: Outcome) -> list[Workload]:
+        """Workloads without any pod that serves, the one asked for last first."""
+        listed = [outcome.focus, *(w for w in outcome.workloads if w is not outcome.focus)]
+        return [
+            workload
+            for workload in listed
+            if workload.replicas > 0
+            and (
+                not any(pod_is_ready(pod) for pod in workload.current_pods)
+                or (workload is outcome.focus and outcome.verdict.status == "False")
+            )
+        ]
+
+    async def _of_workload(
+        self, component: Component, workload: Workload, pods: Sequence[Object]
+    ) -> Cause | None:
+        model = component.spec.get("model") or {}
+        scene = Scene(
+            isvc=self._isvc,
+            component=component.kind.value,
+            model_format=str((model.get("modelFormat") or {}).get("name") or ""),
+            now=self._clock.now(),
+        )
+        cause = find_cause(pods, workload.deployment, scene)
+        if cause is not None and cause.reason != "NotReady":
+            return cause
+        if not pods:
+            return None
+        scene = replace(
+            scene, events=await self._events(pods[0]), log=await self._last_lines(pods[0])
+        )
+        self._plan_another_look(pods[0])
+        return find_cause(pods[:1], workload.deployment, scene)
+
+    async def _events(self, pod: Object) -> list[Object]:
+        metadata = pod["metadata"]
+        try:
+            found = await self._cluster.list(
+                EVENT, metadata["namespace"], fields=f"involvedObject.uid={metadata.get('uid')}"
+            )
+        except ApiError:
+            return []
+        return sorted(found.items, key=_when)
+
+    async def _last_lines(self, pod: Object) -> str:
+        """What a container wrote that runs but is not ready."""
+        for status in (pod.get("status") or {}).get("containerStatuses") or ():
+            if "running" not in (status.get("state") or {}) or status.get("ready"):
+                continue
+            lines = b""
+            metadata = pod["metadata"]
+            with contextlib.suppress(ApiError):
+                async for piece in self._cluster.logs(
+                    metadata["name"],
+                    metadata["namespace"],
+                    container=status["name"],
+                    tail=_LOG_LINES,
+                ):
+                    lines += piece
+            return lines.decode(errors="replace")
+        return ""
+
+    def _plan_another_look(self, pod: Object) -> None:
+        """Events about a pod do not change the pod; look again, ever less often."""
+        created = pod["metadata"].get("creationTimestamp")
+        age = 0.0
+        if created:
+            age = (self._clock.now() - datetime.fromisoformat(str(created))).total_seconds()
+        pause = min(max(age / 4, _SHORTEST_PAUSE), _LONGEST_PAUSE)
+        self.look_again = min(pause, self.look_again or pause)
+
+
+def _when(event: Object) -> str:
+    return str(event.get("lastTimestamp") or event.get("eventTime") or "")

@@ -1,0 +1,330 @@
+"""One InferenceService brought about: a list of phases, each safe to repeat.
+
+What is to be there is computed from the resource and its surroundings, applied, looked at, and told
+in the status, which is written once at the end if it changed. Nothing is remembered between two
+reconciles but what is in the cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kedge.api.inferenceservice import status as api
+from kedge.api.inferenceservice.defaults import apply_defaults, deployment_mode
+from kedge.api.inferenceservice.status import Status
+from kedge.api.scheme import (
+    DEPLOYMENT,
+    HORIZONTAL_POD_AUTOSCALER,
+    HTTP_ROUTE,
+    INFERENCE_SERVICE,
+    SERVICE,
+)
+from kedge.cluster.base import Cluster, Object
+from kedge.cluster.errors import NotFound
+from kedge.controllers.inferenceservice import names
+from kedge.controllers.inferenceservice.applier import Applier, applied_hash
+from kedge.controllers.inferenceservice.assembly import plan_service
+from kedge.controllers.inferenceservice.cache import Cache
+from kedge.controllers.inferenceservice.children.httproute import make_routes
+from kedge.controllers.inferenceservice.children.service import make_gateway_service
+from kedge.controllers.inferenceservice.components import ServicePlan
+from kedge.controllers.inferenceservice.diagnosis import Diagnosis
+from kedge.controllers.inferenceservice.errors import BuildError, InvalidSpec
+from kedge.controllers.inferenceservice.gathering import gather
+from kedge.controllers.inferenceservice.knative import KnativeMode
+from kedge.controllers.inferenceservice.names import ComponentKind
+from kedge.controllers.inferenceservice.observe import route_verdict
+from kedge.controllers.inferenceservice.rollout import Outcome, Scope
+from kedge.controllers.inferenceservice.standard import StandardMode
+from kedge.controllers.inferenceservice.status import report
+from kedge.controllers.inferenceservice.surroundings import DEFAULT_CLUSTER_DOMAIN
+from kedge.lib.clock import SYSTEM_CLOCK, Clock
+from kedge.reconcile.controller import Key, Result
+from kedge.reconcile.events import EventRecorder
+from kedge.settings.serving import ConfigError, DeploymentMode, ServingConfig
+
+COMPONENT = "v1beta1Controllers"
+"""The source of events, as KServe names it."""
+CHILDREN = (HTTP_ROUTE, HORIZONTAL_POD_AUTOSCALER, SERVICE, DEPLOYMENT)
+"""Kinds of children, in the order in which they go: first the way in, last the pods."""
+
+
+class Reconciler:
+    """Reconciles InferenceServices.
+
+    Args:
+        cluster: where children are written.
+        cache: what is read.
+        config: the settings of this moment; may raise `ConfigError`.
+        cluster_domain: the domain of in-cluster names.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        cache: Cache,
+        config: Callable[[], ServingConfig],
+        *,
+        clock: Clock = SYSTEM_CLOCK,
+        cluster_domain: str = DEFAULT_CLUSTER_DOMAIN,
+    ) -> None:
+        self.cluster = cluster
+        self.cache = cache
+        self.config = config
+        self.clock = clock
+        self.cluster_domain = cluster_domain
+        self.events = EventRecorder(cluster, COMPONENT, clock)
+
+    async def reconcile(self, key: Key) -> Result | None:
+        """Bring the service of that name about, as far as it can be now."""
+        isvc = self.cache.get(INFERENCE_SERVICE, key.namespace, key.name)
+        if isvc is None:
+            return None
+        if isvc["metadata"].get("deletionTimestamp"):
+            await self._release(isvc)
+            return None
+        isvc = await self._hold(isvc)
+        if _is_frozen(isvc, self.cache):
+            return None
+        return await _Pass(self, isvc).run()
+
+    async def _hold(self, isvc: Object) -> Object:
+        """Put our finalizer on the service: we say when it may go."""
+        finalizers = list(isvc["metadata"].get("finalizers") or ())
+        if names.FINALIZER in finalizers:
+            return isvc
+        return await self._set_finalizers(isvc, [*finalizers, names.FINALIZER])
+
+    async def _release(self, isvc: Object) -> None:
+        """Let a deleted service go; its children go with it, by their owner reference."""
+        finalizers = list(isvc["metadata"].get("finalizers") or ())
+        if names.FINALIZER not in finalizers:
+            return
+        try:
+            await self._set_finalizers(isvc, [f for f in finalizers if f != names.FINALIZER])
+        except NotFound:
+            return
+
+    async def _set_finalizers(self, isvc: Object, finalizers: list[str]) -> Object:
+        metadata = isvc["metadata"]
+        patch = {
+            "metadata": {"finalizers": finalizers, "resourceVersion": metadata["resourceVersion"]}
+        }
+        return await self.cluster.patch(
+            INFERENCE_SERVICE, metadata["name"], patch, namespace=metadata["namespace"]
+        )
+
+
+def _is_frozen(isvc: Object, cache: Cache) -> bool:
+    """Whether the service shall stay as it is: it asks for that, and all is well."""
+    annotations = isvc["metadata"].get("annotations") or {}
+    if annotations.get(names.DISABLE_AUTO_UPDATE) != "true" or _is_stopped(isvc):
+        return False
+    conditions = {c["type"]: c for c in (isvc.get("status") or {}).get("conditions") or ()}
+    if conditions.get(api.READY, {}).get("status") != "True":
+        return False
+    key = Key(isvc["metadata"]["namespace"], isvc["metadata"]["name"])
+    return all(route_verdict(route).ok for route in cache.of_service(HTTP_ROUTE, key))
+
+
+def _is_stopped(isvc: Object) -> bool:
+    annotations = isvc["metadata"].get("annotations") or {}
+    return str(annotations.get(names.STOP, "")).lower() == "true"
+
+
+class _Pass:
+    """One reconcile of one service."""
+
+    def __init__(self, reconciler: Reconciler, isvc: Object) -> None:
+        self.reconciler = reconciler
+        self.cluster = reconciler.cluster
+        self.cache = reconciler.cache
+        self.events = reconciler.events
+        self.isvc = isvc
+        self.namespace = str(isvc["metadata"]["namespace"])
+        self.name = str(isvc["metadata"]["name"])
+        self.key = Key(self.namespace, self.name)
+        self.applier = Applier(self.cluster, self.cache, isvc)
+        self.status = Status(
+            isvc.get("status"), int(isvc["metadata"].get("generation") or 1), reconciler.clock
+        )
+        self.outcomes: dict[ComponentKind, Outcome] = {}
+        self.errors: dict[ComponentKind, BuildError] = {}
+        self.routes: list[Object] = []
+
+    async def run(self) -> Result | None:
+        try:
+            return await self._run()
+        finally:
+            await self._write_status()
+
+    async def _run(self) -> Result | None:
+        try:
+            config = self.reconciler.config()
+        except ConfigError as error:
+            self.status.mark_predictor_not_ready(error.reason, str(error))
+            raise
+        self.status.initialise()
+        self.status.set_deployment_mode(deployment_mode(self.isvc, config).value)
+        if _is_stopped(self.isvc):
+            await self._stop()
+            return None
+        self.status.mark_running()
+        plan = await self._plan(config)
+        scope = Scope(plan, self.cache, self.applier)
+        mode = await self._bring_about(plan, scope)
+        await self._route(plan, scope)
+        diagnosis = Diagnosis(self.cluster, self.reconciler.clock, self.name)
+        for outcome in self.outcomes.values():
+            outcome.cause = await diagnosis.find(outcome)
+        report(self.status, plan, self.outcomes, self.errors, self.routes)
+        await self._clear_up(scope, mode)
+        await self._tell()
+        self._raise_errors()
+        look_again = diagnosis.look_again
+        return None if look_again is None else Result(requeue_after=look_again)
+
+    # -- phases ----------------------------------------------------------------------------
+
+    async def _plan(self, config: ServingConfig) -> ServicePlan:
+        full = apply_defaults(self.isvc, config)
+        around = await gather(
+            self.cluster, self.cache, full, config, self.reconciler.cluster_domain
+        )
+        plan = plan_service(full, around, config)
+        self.errors.update(plan.errors)
+        return plan
+
+    async def _bring_about(
+        self, plan: ServicePlan, scope: Scope
+    ) -> StandardMode | KnativeMode | None:
+        """Make every component's workloads; one that fails does not keep the others."""
+        if plan.mode is DeploymentMode.MODEL_MESH:
+            error = InvalidSpec(
+                "The deployment mode ModelMesh is not supported.",
+                fix=f"Set the annotation {names.DEPLOYMENT_MODE} to Standard or Knative.",
+                reason="ModelMeshNotSupported",
+            )
+            self.errors.update(dict.fromkeys(plan.kinds(), error))
+            return None
+        mode = StandardMode(scope) if plan.mode is DeploymentMode.STANDARD else KnativeMode(scope)
+        for kind in plan.components:
+            try:
+                self.outcomes[kind] = await mode.reconcile(kind)
+            except BuildError as error:
+                error.component = kind.value
+                self.errors[kind] = error
+        return mode
+
+    async def _route(self, plan: ServicePlan, scope: Scope) -> None:
+        """Write the routes of what was brought about; of the rest they stay as they are."""
+        backends = {kind: outcome.decision.backends for kind, outcome in self.outcomes.items()}
+        try:
+            routes = make_routes(plan, backends)
+        except InvalidSpec as error:
+            error.component = plan.entry.value
+            self.errors[plan.entry] = error
+            self.routes = scope.routes
+            return
+        if plan.mode is DeploymentMode.KNATIVE and plan.entry in self.outcomes:
+            labels = {names.ISVC_LABEL: self.name}
+            service = make_gateway_service(plan, self.name, labels)
+            await self.applier.apply(SERVICE, service)
+        for outcome in self.outcomes.values():
+            routes += outcome.routes
+        written = {route["metadata"]["name"] for route in routes}
+        self.routes = [await self.applier.apply(HTTP_ROUTE, route) for route in routes]
+        if self.errors:
+            self.routes += [r for r in scope.routes if r["metadata"]["name"] not in written]
+
+    async def _clear_up(self, scope: Scope, mode: StandardMode | KnativeMode | None) -> None:
+        """Delete what is not wanted any more, once nothing depends on it."""
+        if self.errors or not self._is_settled(scope):
+            return
+        if isinstance(mode, KnativeMode):
+            for outcome in self.outcomes.values():
+                await mode.collect(outcome)
+        for kind in CHILDREN:
+            for child in self.cache.of_service(kind, self.key):
+                if (kind.kind, child["metadata"]["name"]) not in self.applier.written:
+                    await self.applier.delete(kind, child)
+
+    def _is_settled(self, scope: Scope) -> bool:
+        """Whether the gateway answers by the routes as they are now, and all shares are right."""
+        cached = {route["metadata"]["name"]: applied_hash(route) for route in scope.routes}
+        return all(
+            outcome.settled and outcome.verdict.ok for outcome in self.outcomes.values()
+        ) and all(
+            route_verdict(route).ok and cached.get(route["metadata"]["name"]) == applied_hash(route)
+            for route in self.routes
+        )
+
+    async def _stop(self) -> None:
+        """Take everything down, the way in first; only the service itself stays."""
+        for kind in CHILDREN:
+            for child in self.cache.of_service(kind, self.key):
+                await self.applier.delete(kind, child)
+        spec = self.isvc.get("spec") or {}
+        parts = tuple(
+            api.Component(kind.value) for kind in ComponentKind if spec.get(kind.value) is not None
+        )
+        self.status.mark_stopped(parts, has_canary=bool(spec.get("canary")))
+
+    def _raise_errors(self) -> None:
+        """What the status tells is retried by the queue too, in case its reason goes away."""
+        for error in self.errors.values():
+            raise error
+
+    # -- telling ---------------------------------------------------------------------------
+
+    async def _tell(self) -> None:
+        """Events for what is new since the status was written last."""
+        before = {c["type"]: c for c in (self.isvc.get("status") or {}).get("conditions") or ()}
+        for kind, error in self.errors.items():
+            if not self._was_told(before, kind, str(error)):
+                await self.events.record(self.isvc, "Warning", "InternalError", str(error))
+        for kind, outcome in self.outcomes.items():
+            if outcome.started:
+                await self.events.record(
+                    self.isvc, "Normal", "RevisionCreated", f"Created revision {outcome.started}."
+                )
+            cause = outcome.cause
+            if cause is not None and not self._was_told(before, kind, cause.message):
+                await self.events.record(self.isvc, "Warning", cause.reason, cause.message)
+        was = before.get(api.READY, {}).get("status")
+        if self.status.is_ready and was != "True":
+            await self.events.record(
+                self.isvc, "Normal", "InferenceServiceReady",
+                f"InferenceService [{self.name}] is Ready",
+            )  # fmt: skip
+        elif was == "True" and not self.status.is_ready:
+            conditions = self.status.to_dict().get("conditions") or ()
+            wrong = [
+                c["type"] for c in conditions if c["status"] == "False" and c["type"] != api.STOPPED
+            ]
+            await self.events.record(
+                self.isvc, "Warning", "InferenceServiceNotReady",
+                f"InferenceService [{self.name}] is no longer Ready because of:"
+                f" {', '.join(wrong) or 'a component that is being replaced'}",
+            )  # fmt: skip
+
+    def _was_told(
+        self, before: dict[str, dict[str, object]], kind: ComponentKind, message: str
+    ) -> bool:
+        part = api.Component(kind.value)
+        types = (part.ready_condition, part.configuration_condition)
+        return any(before.get(type_, {}).get("message") == message for type_ in types)
+
+    async def _write_status(self) -> None:
+        status = self.status.to_dict()
+        if status == (self.isvc.get("status") or {}):
+            return
+        await self.cluster.replace_status(
+            INFERENCE_SERVICE,
+            {
+                "apiVersion": self.isvc["apiVersion"],
+                "kind": self.isvc["kind"],
+                "metadata": self.isvc["metadata"],
+                "status": status,
+            },
+        )

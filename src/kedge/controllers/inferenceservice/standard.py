@@ -1,0 +1,196 @@
+"""Standard mode: one Deployment per component, rolling updates, canaries as Deployments beside it.
+
+Replicas here are fixed: `minReplicas`, at least 1 (the autoscaler class `none` may have 0). What
+`kubectl scale` sets stays until `minReplicas` changes. HPA and ScaledObject are written where they
+are asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from kedge.api.scheme import HORIZONTAL_POD_AUTOSCALER, SERVICE, Kind
+from kedge.cluster.base import Object
+from kedge.cluster.errors import NotFound
+from kedge.controllers.inferenceservice import names
+from kedge.controllers.inferenceservice.children.autoscaler import (
+    OTEL_COLLECTOR,
+    SCALED_OBJECT,
+    autoscaler_class,
+    make_autoscaler,
+    make_collector,
+)
+from kedge.controllers.inferenceservice.children.deployment import (
+    make_deployment,
+    make_worker_deployment,
+)
+from kedge.controllers.inferenceservice.children.httproute import Backend, make_single_route
+from kedge.controllers.inferenceservice.children.service import (
+    make_gateway_service,
+    make_node_services,
+    make_service,
+    ports_of,
+)
+from kedge.controllers.inferenceservice.components import Component, Warned
+from kedge.controllers.inferenceservice.names import ComponentKind
+from kedge.controllers.inferenceservice.observe import Verdict, Workload, worst
+from kedge.controllers.inferenceservice.rollout import CanaryState, Outcome, Scope
+
+
+class StandardMode:
+    """Makes the workloads of one service and says which of them answer."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+        self.plan = scope.plan
+        self.applier = scope.applier
+        self.warnings: list[Warned] = []
+
+    async def reconcile(self, kind: ComponentKind) -> Outcome:
+        """Bring one component about."""
+        component = self.plan.components[kind]
+        if kind is not ComponentKind.PREDICTOR:
+            return await self._component(component, ())
+        return await self._component(component, self.plan.canaries)
+
+    async def _component(self, component: Component, canaries: tuple[Component, ...]) -> Outcome:
+        variants = [(canary, await self._workload(canary)) for canary in canaries]
+        for canary, _ in variants:
+            await self.applier.apply(SERVICE, make_service(self.plan, canary))
+        stable = self._beside(component, [workload for _, workload in variants])
+        workload = await self._workload(stable)
+        service = await self._service(component, split=bool(canaries))
+        await self._autoscaler(stable)
+        outcome = Outcome(component, workload, [workload, *(w for _, w in variants)])
+        outcome.verdict = workload.verdict()
+        if component.worker is not None:
+            outcome.verdict = await self._workers(component, workload)
+        outcome.canaries = [
+            CanaryState(canary.variant, bool(found.ready_pods), canary.percent)
+            for canary, found in variants
+        ]
+        outcome.warnings = self.warnings
+        self._route(outcome, service, variants)
+        return outcome
+
+    # -- workloads -------------------------------------------------------------------------
+
+    async def _workload(self, component: Component) -> Workload:
+        deployment = make_deployment(self.plan, component)
+        if component.replicas is not None:
+            await self._autoscaler(component)
+        live = await self.applier.ensure_deployment(
+            deployment, _replicas(component), only_raise=_is_scaled_elsewhere(component)
+        )
+        return self.scope.workload(live)
+
+    def _beside(self, component: Component, canaries: list[Workload]) -> Component:
+        """The stable component; ready canaries take over as many of its replicas as they have."""
+        if component.spec.get("minReplicas") is None:
+            return component
+        taken = sum(workload.replicas for workload in canaries if workload.ready_pods)
+        if not taken:
+            return component
+        fewest = max(component.min_replicas - taken, 1)
+        return replace(component, spec={**component.spec, "minReplicas": fewest})
+
+    async def _workers(self, component: Component, head: Workload) -> Verdict:
+        assert component.worker is not None
+        live = await self.applier.ensure_deployment(
+            make_worker_deployment(self.plan, component), component.worker.replicas
+        )
+        for service in make_node_services(self.plan, component):
+            await self.applier.apply(SERVICE, service)
+        verdicts = []
+        for name, workload in (
+            (names.SERVER_CONTAINER, head),
+            (names.WORKER_CONTAINER, self.scope.workload(live)),
+        ):
+            found = workload.verdict()
+            message = f"{name}: {found.message}" if found.message else ""
+            verdicts.append(Verdict(found.status, found.reason, message))
+        return worst(verdicts)
+
+    # -- Services --------------------------------------------------------------------------
+
+    async def _service(self, component: Component, *, split: bool) -> Object:
+        """The Service of the component's pods; the caller routes to it."""
+        private = names.private_service(component.name)
+        split = split or component.min_replicas == 0 or private in self.scope.ports
+        if not split:
+            return await self.applier.apply(SERVICE, make_service(self.plan, component))
+        selecting = await self.applier.apply(SERVICE, make_service(self.plan, component, private))
+        if self.scope.is_routed(component.name):
+            # Requests still come by the Service's own pods: it keeps them until routes have moved.
+            await self.applier.apply(SERVICE, make_service(self.plan, component))
+        else:
+            await self.applier.apply(
+                SERVICE, make_gateway_service(self.plan, component.name, component.labels)
+            )
+        return selecting
+
+    def _route(
+        self, outcome: Outcome, service: Object, variants: list[tuple[Component, Workload]]
+    ) -> None:
+        component = outcome.component
+        ready = {service["metadata"]["name"]} if outcome.focus.ready_pods else set()
+        taking = []
+        for canary, workload in variants:
+            ports = ports_of(make_service(self.plan, canary))
+            if workload.ready_pods:
+                ready.add(canary.name)
+                taking.append(Backend(canary.name, canary.percent, ports))
+            alone = Backend(canary.name, 100, ports)
+            outcome.routes.append(make_single_route(self.plan, canary.name, canary, alone))
+        rest = 100 - sum(backend.weight for backend in taking)
+        stable = Backend(service["metadata"]["name"], rest, ports_of(service))
+        outcome.decision = self.scope.decide(component, [stable, *taking], ready)
+        outcome.settled = outcome.decision.complete
+
+    # -- autoscalers -----------------------------------------------------------------------
+
+    async def _autoscaler(self, component: Component) -> None:
+        made = make_autoscaler(self.plan, component)
+        there = self.scope.cache.get(HORIZONTAL_POD_AUTOSCALER, self.plan.namespace, component.name)
+        if made is not None and made[0] is HORIZONTAL_POD_AUTOSCALER:
+            if there is None:
+                # The class may have been another before: one Deployment, one autoscaler.
+                await self.applier.delete_named(SCALED_OBJECT, component.name)
+            await self.applier.apply(*made)
+            return
+        if there is not None:
+            await self.applier.delete(HORIZONTAL_POD_AUTOSCALER, there)
+        if made is not None:
+            await self._apply_addon(*made)
+        collector = make_collector(self.plan, component)
+        if collector is not None:
+            await self._apply_addon(OTEL_COLLECTOR, collector)
+
+    async def _apply_addon(self, kind: Kind, obj: Object) -> None:
+        """Apply an object of a kind that the cluster may not have."""
+        try:
+            await self.applier.apply_unseen(kind, obj)
+        except NotFound:
+            self.warnings.append(
+                Warned(
+                    f"metadata.annotations[{names.AUTOSCALER_CLASS}]",
+                    f"`keda` has no effect: this cluster has no {kind.kind}. Fix: Install what"
+                    f" provides {kind}, or set the annotation to `hpa` or `none`.",
+                )
+            )
+
+
+def _replicas(component: Component) -> int:
+    if component.replicas is not None:
+        fewest = 1 if autoscaler_class(component) == "hpa" else 0
+        return max(component.replicas, fewest)
+    fewest = 0 if autoscaler_class(component) == "none" else 1
+    return max(component.min_replicas, fewest)
+
+
+def _is_scaled_elsewhere(component: Component) -> bool:
+    """Whether an autoscaler may have given the component more pods than the fewest."""
+    if component.replicas is not None or autoscaler_class(component) == "none":
+        return False
+    most = int(component.spec.get("maxReplicas") or 0)
+    return autoscaler_class(component) == "external" or most > max(component.min_replicas, 1)
