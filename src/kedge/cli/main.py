@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import typer
@@ -73,6 +73,8 @@ app = typer.Typer(
     epilog=EPILOG,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    # Rich draws help on a terminal only: loading it takes longer than all else of `--help`.
+    rich_markup_mode="rich" if output.is_rich() else None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -90,22 +92,34 @@ HERE = "This machine"
 SERVICES = "Services"
 FILES = "Files and processes"
 
-app.command("up", rich_help_panel=HERE)(up.up)
-app.command("down", rich_help_panel=HERE)(down.down)
-app.command("status", rich_help_panel=HERE)(status.status)
-app.command("run", rich_help_panel=SERVICES)(run.run)
-app.command("apply", rich_help_panel=SERVICES)(apply.apply)
-app.command("get", rich_help_panel=SERVICES)(get.get)
-app.command("predict", rich_help_panel=SERVICES)(predict.predict)
-app.command("why", rich_help_panel=SERVICES)(why.why)
-app.command("logs", rich_help_panel=SERVICES)(logs.logs)
-app.add_typer(rollout.app, name="rollout", rich_help_panel=SERVICES)
-app.command("delete", rich_help_panel=SERVICES)(delete.delete)
-app.command("render", rich_help_panel=FILES)(render.render)
-app.command("export", rich_help_panel=FILES)(export.export)
-app.command(
-    "serve", rich_help_panel=FILES, add_help_option=False, context_settings=serve.PASS_EVERYTHING
-)(serve.serve)
+
+def _add(name: str, verb: Callable[..., None], panel: str, summary: str, **more: Any) -> None:
+    app.command(name, rich_help_panel=panel, short_help=summary, **more)(verb)
+
+
+_add("up", up.up, HERE, "Start Kedge on this machine.")
+_add("down", down.down, HERE, "End it, and all its pods.")
+_add("status", status.status, HERE, "Tell whether it runs and answers.")
+_add("run", run.run, SERVICES, "Serve a model file.")
+_add("apply", apply.apply, SERVICES, "Create or change what manifests describe.")
+_add("get", get.get, SERVICES, "List services, or other resources.")
+_add("predict", predict.predict, SERVICES, "Send rows to a service.")
+_add("why", why.why, SERVICES, "Tell why a service is not Ready.")
+_add("logs", logs.logs, SERVICES, "Print what a service's pods write.")
+app.add_typer(
+    rollout.app, name="rollout", rich_help_panel=SERVICES, short_help="Roll a service out anew."
+)
+_add("delete", delete.delete, SERVICES, "Delete services, or other resources.")
+_add("render", render.render, FILES, "Print what a manifest becomes, offline.")
+_add("export", export.export, FILES, "Print what was applied, as YAML.")
+_add(
+    "serve",
+    serve.serve,
+    FILES,
+    "Serve one model in this process, as a pod does.",
+    add_help_option=False,
+    context_settings=serve.PASS_EVERYTHING,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

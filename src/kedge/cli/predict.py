@@ -35,7 +35,9 @@ def predict(
     ],
     protocol: Annotated[
         Protocol | None,
-        typer.Option(help="Else v1, or v2 for a V2 request.", show_default=False),
+        typer.Option(
+            metavar="v1|v2|grpc", help="Else v1, or v2 for a V2 request.", show_default=False
+        ),
     ] = None,
     model: Annotated[
         str, typer.Option(help="The model's name, where it is not the service's.")
