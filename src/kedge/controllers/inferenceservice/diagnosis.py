@@ -34,8 +34,16 @@ class Diagnosis:
         self._isvc = isvc
         self.look_again: float | None = None
 
-    async def find(self, outcome: Outcome) -> Cause | None:
-        """Why the component does not serve, or not as it was last asked to."""
+    async def look_at(self, outcome: Outcome) -> None:
+        """Note why a component and its canaries do not serve, where they do not."""
+        outcome.cause = await self._find(outcome)
+        for canary in outcome.canaries:
+            if not canary.ready:
+                canary.cause = await self._of_workload(
+                    canary.component, canary.workload, canary.workload.current_pods
+                )
+
+    async def _find(self, outcome: Outcome) -> Cause | None:
         for workload in self._suspects(outcome):
             pods = [pod for pod in workload.current_pods if not pod_is_ready(pod)]
             cause = await self._of_workload(outcome.component, workload, pods)

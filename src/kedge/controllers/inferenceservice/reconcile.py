@@ -176,7 +176,7 @@ class _Pass:
         await self._route(plan, scope)
         diagnosis = Diagnosis(self.cluster, self.reconciler.clock, self.name)
         for outcome in self.outcomes.values():
-            outcome.cause = await diagnosis.find(outcome)
+            await diagnosis.look_at(outcome)
         report(self.status, plan, self.outcomes, self.errors, self.routes)
         await self._clear_up(scope, mode)
         await self._tell()
@@ -288,9 +288,9 @@ class _Pass:
                 await self.events.record(
                     self.isvc, "Normal", "RevisionCreated", f"Created revision {outcome.started}."
                 )
-            cause = outcome.cause
-            if cause is not None and not self._was_told(before, kind, cause.message):
-                await self.events.record(self.isvc, "Warning", cause.reason, cause.message)
+            for cause in (outcome.cause, *(canary.cause for canary in outcome.canaries)):
+                if cause is not None and not self._was_told(before, kind, cause.message):
+                    await self.events.record(self.isvc, "Warning", cause.reason, cause.message)
         was = before.get(api.READY, {}).get("status")
         if self.status.is_ready and was != "True":
             await self.events.record(
@@ -312,7 +312,7 @@ class _Pass:
         self, before: dict[str, dict[str, object]], kind: ComponentKind, message: str
     ) -> bool:
         part = api.Component(kind.value)
-        types = (part.ready_condition, part.configuration_condition)
+        types = (part.ready_condition, part.configuration_condition, api.CANARY_PREDICTOR_READY)
         return any(before.get(type_, {}).get("message") == message for type_ in types)
 
     async def _write_status(self) -> None:

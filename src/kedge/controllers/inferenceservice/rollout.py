@@ -39,9 +39,13 @@ from kedge.reconcile.controller import Key
 class CanaryState:
     """A canary variant of Standard mode."""
 
-    name: str
-    ready: bool
-    percent: int
+    component: Component
+    workload: Workload
+    cause: Cause | None = None
+
+    @property
+    def ready(self) -> bool:
+        return bool(self.workload.ready_pods)
 
 
 @dataclass

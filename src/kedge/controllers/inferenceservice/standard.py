@@ -61,14 +61,11 @@ class StandardMode:
         workload = await self._workload(stable)
         service = await self._service(component, split=bool(canaries))
         await self._autoscaler(stable)
-        outcome = Outcome(component, workload, [workload, *(w for _, w in variants)])
+        outcome = Outcome(component, workload, [workload])
         outcome.verdict = workload.verdict()
         if component.worker is not None:
             outcome.verdict = await self._workers(component, workload)
-        outcome.canaries = [
-            CanaryState(canary.variant, bool(found.ready_pods), canary.percent)
-            for canary, found in variants
-        ]
+        outcome.canaries = [CanaryState(canary, found) for canary, found in variants]
         outcome.warnings = self.warnings
         self._route(outcome, service, variants)
         return outcome

@@ -177,10 +177,17 @@ def _report_predictor(status: Status, plan: ServicePlan, outcome: Outcome) -> No
     )
     status.mark_canaries(
         [
-            {"name": canary.name, "ready": canary.ready, "trafficPercent": canary.percent}
+            {
+                "name": canary.component.variant,
+                "ready": canary.ready,
+                "trafficPercent": canary.component.percent,
+            }
             for canary in outcome.canaries
         ]
     )
+    causes = [canary.cause.message for canary in outcome.canaries if canary.cause is not None]
+    if causes:
+        status.mark_false(api.CANARY_PREDICTOR_READY, Reason.CANARIES_NOT_READY, " ".join(causes))
     status.set_model_copies(outcome.copies)
     _report_model(status, plan, outcome)
 

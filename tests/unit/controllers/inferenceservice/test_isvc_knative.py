@@ -1,0 +1,249 @@
+"""Knative mode: revisions, their shares, and that requests move only where they are answered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.unit.controllers.inferenceservice.world import NS, World, crashed, isvc, make_world
+
+from kedge.api.scheme import DEPLOYMENT, HTTP_ROUTE, INFERENCE_SERVICE, SERVICE
+from kedge.cluster.base import Object
+
+ONE, TWO, THREE = (f"iris-predictor-{n:05d}" for n in (1, 2, 3))
+
+
+async def served(**predictor: Any) -> World:
+    world = await make_world()
+    kind, obj = isvc(mode="Knative")
+    obj["spec"]["predictor"].update(predictor)
+    await world.add((kind, obj))
+    await world.settle("iris")
+    return world
+
+
+async def change(world: World, storage: str, **spec: Any) -> None:
+    await world.edit("iris", model={"storageUri": f"file:///models/{storage}"}, **spec)
+
+
+async def shares(world: World) -> dict[str, int]:
+    """The shares in the component's route, by revision, zeros left out."""
+    found = await world.weights("iris-predictor")
+    return {name.removesuffix("-private"): weight for name, weight in found.items() if weight}
+
+
+async def revisions(world: World) -> dict[str, Any]:
+    found: dict[str, Any] = (await world.status("iris"))["components"]["predictor"]
+    return found
+
+
+def breaking(*names: str) -> Any:
+    def broken(pod: Object) -> dict[str, Any] | None:
+        mine = pod["metadata"]["name"].rpartition("-")[0]
+        return crashed("RuntimeError: broken") if mine in names else None
+
+    return broken
+
+
+async def test_first_revision() -> None:
+    world = await served()
+    assert await world.all(DEPLOYMENT) == [ONE]
+    assert await world.all(SERVICE) == ["iris", "iris-predictor", f"{ONE}-private"]
+    assert await world.all(HTTP_ROUTE) == ["iris", "iris-path", "iris-predictor"]
+    for name in ("iris", "iris-predictor"):
+        service = await world.get(SERVICE, name)
+        assert "selector" not in service["spec"]
+        assert service["metadata"]["labels"]["serving.kedge.dev/endpoints"] == "gateway"
+    state = await revisions(world)
+    assert state["latestCreatedRevision"] == state["latestReadyRevision"] == ONE
+    assert state["latestRolledoutRevision"] == ONE
+    assert state["traffic"] == [{"latestRevision": True, "percent": 100, "revisionName": ONE}]
+    for type_ in (
+        "Ready", "PredictorReady", "PredictorRouteReady", "PredictorConfigurationReady",
+        "RoutesReady", "LatestDeploymentReady", "IngressReady",
+    ):  # fmt: skip
+        assert (await world.condition("iris", type_))["status"] == "True", type_
+
+
+async def test_a_change_is_a_revision_and_the_old_one_rests() -> None:
+    world = await served()
+    await change(world, "two")
+    await world.settle("iris")
+    assert await shares(world) == {TWO: 100}
+    assert await world.replicas(ONE) == 0
+    state = await revisions(world)
+    assert state["previousRolledoutRevision"] == ONE
+    assert state["latestRolledoutRevision"] == TWO
+    assert (await world.condition("iris"))["status"] == "True"
+
+    # One level of history: the next promotion lets the first revision go.
+    await change(world, "three")
+    await world.settle("iris")
+    assert await world.all(DEPLOYMENT) == [TWO, THREE]
+    assert f"{ONE}-private" not in await world.all(SERVICE)
+
+
+async def test_scaling_makes_no_revision() -> None:
+    world = await served()
+    await world.edit("iris", minReplicas=3, scaleTarget=5)
+    await world.settle("iris")
+    assert await world.all(DEPLOYMENT) == [ONE]
+    assert await world.replicas(ONE) == 3
+
+
+async def test_a_revision_that_fails_gets_nothing() -> None:
+    world = await served()
+    world.broken = breaking(TWO)
+    await change(world, "two")
+    await world.settle("iris")
+    assert await shares(world) == {ONE: 100}
+    ready = await world.condition("iris")
+    assert ready["status"] == "False"
+    assert "broken" in ready["message"]
+    assert "Fix: " in ready["message"]
+    assert (await world.condition("iris", "PredictorRouteReady"))["status"] == "True"
+    assert (await world.status("iris"))["modelStatus"]["transitionStatus"] == "BlockedByFailedLoad"
+
+    # Going back makes a third revision, as upstream, and the failed one goes.
+    await change(world, "iris")
+    await world.settle("iris")
+    assert await shares(world) == {THREE: 100}
+    assert await world.all(DEPLOYMENT) == [ONE, THREE]
+    assert (await world.condition("iris"))["status"] == "True"
+
+
+async def test_no_share_before_the_gateway_knows_the_pods() -> None:
+    world = await served()
+    world.deaf = lambda route: route["metadata"]["name"] == TWO
+    await change(world, "two")
+    await world.settle("iris")
+    # Ready pods, but the gateway has not said that it knows them.
+    assert await shares(world) == {ONE: 100}
+    assert await world.replicas(ONE) == 1
+    assert TWO in await world.all(HTTP_ROUTE)
+    assert (await world.condition("iris"))["reason"] == "RolloutInProgress"
+
+    world.deaf = lambda route: False
+    await world.settle("iris")
+    assert await shares(world) == {TWO: 100}
+    assert await world.all(HTTP_ROUTE) == ["iris", "iris-path", "iris-predictor"]
+
+
+async def test_old_pods_stay_until_the_routes_have_moved() -> None:
+    world = await served()
+    await change(world, "two")
+    await world.settle("iris", rounds=20)
+    world = await served()
+    await change(world, "two")
+    for _ in range(12):
+        await world.reconcile("iris")
+        await world.run_workloads()
+        moved = TWO in await shares(world)
+        world.deaf = lambda route: route["metadata"]["name"] == "iris"
+        if moved:
+            break
+        world.deaf = lambda route: False
+        await world.run_gateway()
+    # The routes are written, but the gateway has not taken in the one of the service itself.
+    for _ in range(3):
+        await world.run_gateway()
+        await world.reconcile("iris")
+        await world.run_workloads()
+        assert await world.replicas(ONE) == 1
+    world.deaf = lambda route: False
+    await world.settle("iris")
+    assert await world.replicas(ONE) == 0
+
+
+async def test_canary_promotion_and_rollback() -> None:
+    world = await served()
+    await change(world, "two", canaryTrafficPercent=10)
+    await world.settle("iris")
+    assert await shares(world) == {TWO: 10, ONE: 90}
+    traffic = (await revisions(world))["traffic"]
+    assert traffic == [
+        {"latestRevision": True, "percent": 10, "revisionName": TWO},
+        {
+            "latestRevision": False, "percent": 90, "revisionName": ONE, "tag": "prev",
+            "url": "http://prev-iris-predictor-default.localhost:8080",
+        },
+    ]  # fmt: skip
+    assert "prev-iris-predictor" in await world.all(HTTP_ROUTE)
+
+    await world.edit("iris", canaryTrafficPercent=50)
+    await world.settle("iris")
+    assert await shares(world) == {TWO: 50, ONE: 50}
+    assert await world.all(DEPLOYMENT) == [ONE, TWO]
+
+    await world.edit("iris", canaryTrafficPercent=None)
+    await world.settle("iris")
+    assert await shares(world) == {TWO: 100}
+    assert await world.replicas(ONE) == 0
+
+    # Back to the revision before, which has to be woken first.
+    await world.edit("iris", canaryTrafficPercent=0)
+    await world.reconcile("iris")
+    assert await world.replicas(ONE) == 1
+    assert await shares(world) == {TWO: 100}
+    await world.settle("iris")
+    assert await shares(world) == {ONE: 100}
+    assert (await world.condition("iris"))["status"] == "True"
+
+    # A new canary: the revision that was rolled back does not inherit its share.
+    world.broken = breaking(THREE)
+    await change(world, "three", canaryTrafficPercent=20)
+    await world.settle("iris")
+    assert await shares(world) == {ONE: 100}
+    world.broken = breaking()
+    await world.settle("iris")
+    assert await shares(world) == {THREE: 20, ONE: 80}
+
+
+async def test_second_change_during_a_canary() -> None:
+    world = await served()
+    await change(world, "two", canaryTrafficPercent=10)
+    await world.settle("iris")
+    world.broken = breaking(THREE)
+    await change(world, "three", canaryTrafficPercent=40)
+    await world.settle("iris")
+    assert await shares(world) == {TWO: 10, ONE: 90}
+    world.broken = breaking()
+    await world.settle("iris")
+    assert await shares(world) == {THREE: 40, ONE: 60}
+    assert await world.all(DEPLOYMENT) == [ONE, THREE]
+
+
+async def test_a_share_without_pods_goes_to_the_others() -> None:
+    world = await served()
+    await change(world, "two", canaryTrafficPercent=30)
+    await world.settle("iris")
+    world.broken = breaking(TWO)
+    await world.settle("iris")
+    assert await shares(world) == {ONE: 100}
+    state = await revisions(world)
+    assert state["latestRolledoutRevision"] == ONE
+    assert (await world.condition("iris"))["status"] == "False"
+    world.broken = breaking(ONE)
+    await world.settle("iris")
+    assert await shares(world) == {TWO: 100}
+    assert (await revisions(world))["latestRolledoutRevision"] == ONE
+
+
+async def test_reconcile_is_idempotent() -> None:
+    world = await served()
+    before = await world._fingerprint()
+    for _ in range(3):
+        await world.reconcile("iris")
+    assert await world._fingerprint() == before
+
+
+async def test_a_cache_behind_the_cluster_makes_no_second_revision() -> None:
+    world = await make_world()
+    await world.add(isvc(mode="Knative"))
+    await world.reconcile("iris")
+    stale = world.cache
+    isvcs = (await world.cluster.list(INFERENCE_SERVICE, NS)).items
+    stale._objects[INFERENCE_SERVICE] = isvcs
+    from kedge.reconcile.controller import Key
+
+    await world.reconciler.reconcile(Key(NS, "iris"))
+    assert await world.all(DEPLOYMENT) == [ONE]
