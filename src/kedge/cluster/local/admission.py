@@ -15,15 +15,13 @@ from kedge.cluster.base import Object
 Operation = Literal["CREATE", "UPDATE"]
 
 
-@dataclass(frozen=True)
-class Review:
-    """The object may be stored.
+class Review(Protocol):
+    """The object may be stored."""
 
-    Attributes:
-        warnings: what the client should be told all the same.
-    """
-
-    warnings: tuple[str, ...] = ()
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the client should be told all the same."""
+        ...
 
 
 class Admission(Protocol):
@@ -34,8 +32,13 @@ class Admission(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class _NothingToSay:
+    warnings: tuple[str, ...] = ()
+
+
 class AdmitAll:
     """Refuses nothing: for tests, and for tools that work on a store alone."""
 
     def admit(self, kind: Kind, operation: Operation, obj: Object, old: Object | None) -> Review:
-        return Review()
+        return _NothingToSay()

@@ -1,0 +1,106 @@
+"""What every local Kedge holds from its first start: configuration, runtimes, the Gateway.
+
+Shipped objects are applied anew at each start, so that a newer Kedge brings its newer ones; what a
+person wrote into the configuration stays.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import Any
+
+import yaml
+
+from kedge.api.scheme import CONFIG_MAP, GATEWAY, kind_of
+from kedge.cluster.base import Cluster, Object
+from kedge.cluster.errors import NotFound
+from kedge.settings.local import LocalSettings
+from kedge.settings.serving import CONFIG_MAP_NAME
+
+_SHIPPED = ("runtimes", "storagecontainers")
+
+
+async def seed(cluster: Cluster, settings: LocalSettings) -> None:
+    """Bring the store up to date with what this Kedge ships."""
+    for folder in _SHIPPED:
+        for obj in shipped(folder):
+            kind = kind_of(obj)
+            assert kind is not None, f"a shipped manifest is of an unknown kind: {obj['kind']}"
+            await cluster.apply(kind, obj)
+    await cluster.apply(GATEWAY, make_gateway(settings))
+    await _configure(cluster, settings)
+
+
+def shipped(folder: str) -> Iterator[Object]:
+    """The objects of a folder of `kedge/manifests`."""
+    for entry in sorted(_manifests().joinpath(folder).iterdir(), key=lambda entry: entry.name):
+        if entry.name.endswith(".yaml"):
+            yield from (obj for obj in yaml.safe_load_all(entry.read_text()) if obj)
+
+
+def _manifests() -> Traversable:
+    return files("kedge").joinpath("manifests")
+
+
+def make_gateway(settings: LocalSettings) -> Object:
+    """The Gateway that all of Kedge's HTTPRoutes name as their parent."""
+    listener = {
+        "name": "http",
+        "port": settings.port,
+        "protocol": "HTTP",
+        "allowedRoutes": {"namespaces": {"from": "All"}},
+    }
+    return {
+        "apiVersion": GATEWAY.api_version,
+        "kind": GATEWAY.kind,
+        "metadata": {"name": "kedge-gateway", "namespace": settings.namespace},
+        "spec": {"gatewayClassName": "kedge", "listeners": [listener]},
+    }
+
+
+async def _configure(cluster: Cluster, settings: LocalSettings) -> None:
+    (default,) = shipped("config")
+    try:
+        stored = await cluster.get(CONFIG_MAP, CONFIG_MAP_NAME, settings.namespace)
+    except NotFound:
+        default["metadata"]["namespace"] = settings.namespace
+        stored = await cluster.create(CONFIG_MAP, default)
+    data = stored.get("data") or {}
+    changes = {
+        key: json.dumps(merged, indent=2) + "\n"
+        for key, ours, preset in _local_options(settings)
+        if (merged := _merge(data.get(key, "{}"), ours, preset)) is not None
+    }
+    if changes:
+        await cluster.patch(
+            CONFIG_MAP, CONFIG_MAP_NAME, {"data": changes}, namespace=settings.namespace
+        )
+
+
+def _local_options(
+    settings: LocalSettings,
+) -> tuple[tuple[str, dict[str, Any], dict[str, Any]], ...]:
+    """By key: what follows from the command line, and what is only preset."""
+    return (
+        (
+            "ingress",
+            {"externalPort": settings.port, "pathBaseUrl": settings.url},
+            {"ingressDomain": settings.domain, "urlScheme": "http"},
+        ),
+        ("storageInitializer", {}, {"localPaths": "inPlace"}),
+    )
+
+
+def _merge(text: str, ours: dict[str, Any], preset: dict[str, Any]) -> dict[str, Any] | None:
+    """The document with our options in it; None when nothing changes or it is not a document."""
+    try:
+        before = json.loads(text)
+    except ValueError:
+        return None  # Services say what is wrong with it; it is the person's to mend.
+    if not isinstance(before, dict):
+        return None
+    after = {**preset, **before, **ours}
+    return after if after != before else None
