@@ -74,7 +74,9 @@ class Backend:
             {
                 "backend": self.name,
                 "path": request.path_qs,
-                "headers": {key.lower(): value for key, value in request.headers.items()},
+                "headers": {
+                    key.lower(): ",".join(request.headers.getall(key)) for key in request.headers
+                },
                 "bytes": len(body),
             }
         )
@@ -130,7 +132,9 @@ class GrpcBackend:
     async def _answer(self, request: bytes, context: Any) -> bytes:
         metadata = {key: value for key, value in context.invocation_metadata()
                     if isinstance(value, str)}  # fmt: skip
-        return json.dumps({"backend": self.name, "metadata": metadata, "got": len(request)}).encode()
+        return json.dumps(
+            {"backend": self.name, "metadata": metadata, "got": len(request)}
+        ).encode()
 
 
 class EnvoyProcess:

@@ -74,7 +74,6 @@ class Gateway:
         self._refused: dict[RouteKey, tuple[ir.CompiledRoute, str]] = {}
         self._clusters: dict[str, tuple[ir.Cluster, Resource]] = {}
         self._waiting: dict[RouteKey, float] = {}
-        self._last_seen = clock.monotonic()
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -100,7 +99,7 @@ class Gateway:
 
     def _may_be_sent_to(self, address: str) -> bool:
         # An Envoy that has lost us goes on with what it has.
-        return self._is_away(for_sure=False) or self.server.may_send_to(address)
+        return not self.server.ready_connections or self.server.may_send_to(address)
 
     # What changed
 
@@ -250,13 +249,11 @@ class Gateway:
 
     def _on_acknowledged(self, type: str, names: list[str]) -> None:
         if self.server.ready_connections:
-            self._last_seen = self._clock.monotonic()
             self.ready.set()
         if type == ENDPOINT:
             self._enqueue({user for name in names for user in self._inventory.users(name)})
         elif not type:
             self._enqueue(self._inventory.routes)
-            self._enqueue(self._inventory.routes, after=self._settings.away_seconds)
         self._confirm()
 
     def _confirm(self) -> None:
@@ -269,9 +266,9 @@ class Gateway:
         before, self._confirmed = self._confirmed, self._published
         self._enqueue(key for key, route in self._confirmed.items() if before.get(key) is not route)
 
-    def _enqueue(self, keys: Iterable[RouteKey], after: float = 0.0) -> None:
+    def _enqueue(self, keys: Iterable[RouteKey]) -> None:
         for key in keys:
-            self._statuses.enqueue(Key(*key), after)
+            self._statuses.enqueue(Key(*key))
 
     async def _write_status(self, key: Key) -> Result | None:
         route = self._routes.get(key.namespace, key.name)
@@ -283,7 +280,8 @@ class Gateway:
         confirmed = self._confirmed.get(key) is compiled
         conditions = judge(compiled, confirmed, self._reach, refusal)
         if conditions[-1].reason == "NotAcknowledged":
-            # Usually gone in milliseconds: what the status said of before is true until then.
+            # Usually gone in milliseconds, and until then what the status said before is true; so
+            # it is of an Envoy that died and is being restarted.
             since = self._waiting.setdefault(key, self._clock.monotonic())
             left = since + self._settings.away_seconds - self._clock.monotonic()
             if left > 0:
@@ -302,7 +300,7 @@ class Gateway:
         endpoints = self._inventory.endpoints.get(cluster)
         if endpoints is None or not endpoints.ready:
             return Reach.NONE
-        if self._is_away():
+        if not self.server.ready_connections:
             return Reach.SENT
         wanted = {end.address for end in endpoints.ready}
         for connection in self.server.ready_connections:
@@ -310,13 +308,6 @@ class Gateway:
             if has is None or not has.addresses & wanted:
                 return Reach.SENT
         return Reach.ANSWERING
-
-    def _is_away(self, *, for_sure: bool = True) -> bool:
-        """Whether no Envoy is connected: at this moment, or for long enough to be gone for sure."""
-        if self.server.ready_connections:
-            return False
-        gone_for = self._clock.monotonic() - self._last_seen
-        return not for_sure or gone_for >= self._settings.away_seconds
 
 
 def _key(obj: Object) -> tuple[str, str]:

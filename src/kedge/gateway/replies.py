@@ -1,7 +1,8 @@
 """What Envoy itself answers, when no model does: named, in JSON, with a way out.
 
 Every answer is `{"error": "what. Fix: how."}`, as the model server's own errors are; a gRPC caller
-gets the same text as `grpc-message`.
+gets the same text as `grpc-message`, with the status that gRPC assigns to the HTTP one: what is not
+found is UNIMPLEMENTED, what is late or not there is UNAVAILABLE.
 """
 
 from __future__ import annotations
@@ -24,35 +25,28 @@ class _Reply:
 
     flags: tuple[str, ...]
     text: str
-    grpc_status: int
 
-
-NOT_FOUND, UNAVAILABLE, DEADLINE_EXCEEDED = 5, 14, 4
 
 _REPLIES = (
     _Reply(
         ("NR",),
         "No service answers to host '%REQ(:AUTHORITY)%' and path '%REQ(:PATH)%'. Fix: list what is"
         " served, with its URLs, by `kedge get` or `kubectl get inferenceservices -A`.",
-        NOT_FOUND,
     ),
     _Reply(
         ("UH", "NC"),
         f"Service {_SERVICE} has no ready endpoint."
         f" Fix: see what keeps it with `kedge why {_WHY}`.",
-        UNAVAILABLE,
     ),
     _Reply(
         ("UT", "SI", "DT"),
         f"Service {_SERVICE} did not answer within the route's time limit. Fix: raise"
         " `timeout` (seconds) of the component in the InferenceService.",
-        DEADLINE_EXCEEDED,
     ),
     _Reply(
         ("UF", "UC", "UR", "UPE", "URX"),
         f"Service {_SERVICE} broke the connection before it answered"
         f" (%RESPONSE_FLAGS%, %RESPONSE_CODE_DETAILS%). Fix: see why with `kedge why {_WHY}`.",
-        UNAVAILABLE,
     ),
 )
 
@@ -88,10 +82,4 @@ def _make_grpc_mapper(reply: _Reply) -> Any:
     return hcm.ResponseMapper(
         filter={"and_filter": {"filters": [is_grpc, has_flag]}},
         body_format_override={"text_format_source": {"inline_string": reply.text}},
-        headers_to_add=[
-            {
-                "header": {"key": "grpc-status", "value": str(reply.grpc_status)},
-                "append_action": "OVERWRITE_IF_EXISTS",
-            }
-        ],
     )

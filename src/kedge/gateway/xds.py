@@ -22,6 +22,9 @@ from envoy.service.discovery.v3 import discovery_pb2
 from kedge.gateway.resource import CLUSTER, ENDPOINT, LISTENER, ROUTE, TYPES, Resource
 
 log = logging.getLogger(__name__)
+# grpcio logs a server from its destructor: a log handler that keeps records then holds a freed object,
+# and the next garbage collection ends the process.
+logging.getLogger("grpc._cython.cygrpc").setLevel(logging.INFO)
 
 _SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 _WILDCARD = (CLUSTER, LISTENER)
@@ -171,6 +174,9 @@ class Connection:
         self._wake.set()
 
     def _chill(self, name: str, number: int) -> None:
+        """A cluster that was sent is of no use until its endpoints have come after it."""
+        if self._server.find(ENDPOINT, name) is None:
+            return
         if not self._cold:
             self._cold_since = self._now()
         self._cold[name] = number
