@@ -12,7 +12,8 @@ from kedge.cli.options import Context, Kubeconfig, Namespace, ServiceName, with_
 
 if TYPE_CHECKING:
     from kedge.client.control import ControlClient
-    from kedge.client.why import Explanation, Finding
+    from kedge.client.findings import Finding
+    from kedge.client.why import Explanation
 
 
 def why(

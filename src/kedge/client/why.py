@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
 from kedge.api.scheme import DEPLOYMENT, EVENT, HTTP_ROUTE, INFERENCE_SERVICE, POD, REPLICA_SET
 from kedge.client.control import ISVC_LABEL, ControlClient
+from kedge.client.findings import Finding, State, containers_of, fix_in, judge, of_pod
 from kedge.client.waiting import Object, Outlook, condition, is_current, look
 from kedge.cluster.errors import ApiError
 
@@ -21,44 +21,6 @@ COMPONENTS = ("predictor", "transformer", "explainer")
 
 _LOG_LINES = 10
 _EVENTS = 8
-
-
-class State(StrEnum):
-    """How a link of the chain is."""
-
-    OK = "ok"
-    WAITING = "waiting"
-    FAILED = "failed"
-
-
-@dataclass
-class Finding:
-    """One link: an object or a part of one.
-
-    Attributes:
-        what: kind and name.
-        state: how it is.
-        told: one line in its own words; empty when there is nothing to say.
-        lines: evidence, such as the last log lines.
-        fix: one sentence that tells how to mend it.
-        below: what it is made of.
-    """
-
-    what: str
-    state: State
-    told: str = ""
-    lines: list[str] = field(default_factory=list)
-    fix: str = ""
-    below: list[Finding] = field(default_factory=list)
-
-    def to_json(self) -> dict[str, Any]:
-        """Without what is empty."""
-        found: dict[str, Any] = {"what": self.what, "state": str(self.state)}
-        found |= {"told": self.told} if self.told else {}
-        found |= {"lines": self.lines} if self.lines else {}
-        found |= {"fix": self.fix} if self.fix else {}
-        found |= {"below": [one.to_json() for one in self.below]} if self.below else {}
-        return found
 
 
 @dataclass
@@ -130,8 +92,8 @@ async def gather(client: ControlClient, name: str, namespace: str | None = None)
     names = {(obj["kind"], obj["metadata"]["name"]) for obj in objects}
     evidence.events = [e for e in events.items if _regards(e) in names]
     for pod in evidence.pods:
-        for status in _containers(pod):
-            if _judge(status, pod)[0] is not State.OK:
+        for status in containers_of(pod):
+            if judge(status, pod)[0] is not State.OK:
                 key = (pod["metadata"]["name"], status["name"])
                 evidence.logs[key] = await _last_lines(client, *key, status, namespace)
     return evidence
@@ -262,7 +224,7 @@ def _deployment(evidence: Evidence, deployment: Object) -> Finding:
 
 
 def _replica_set(evidence: Evidence, replica_set: Object) -> list[Finding]:
-    pods = [_pod(evidence, pod) for pod in evidence.pods if _owned_by(pod, replica_set)]
+    pods = [of_pod(pod, evidence.logs) for pod in evidence.pods if _owned_by(pod, replica_set)]
     status, wanted = replica_set.get("status") or {}, _wanted(replica_set)
     if not pods and not wanted:
         return []
@@ -273,75 +235,6 @@ def _replica_set(evidence: Evidence, replica_set: Object) -> list[Finding]:
         state, told = State.FAILED, f"{failure.get('reason')}: {failure.get('message')}"
     what = f"ReplicaSet {replica_set['metadata']['name']}"
     return [Finding(what, state, told, below=pods)]
-
-
-def _pod(evidence: Evidence, pod: Object) -> Finding:
-    name, status = pod["metadata"]["name"], pod.get("status") or {}
-    containers = [_container(evidence, pod, entry) for entry in _containers(pod)]
-    worst = max((c.state for c in containers), key=_SEVERITY.index, default=State.WAITING)
-    phase = str(status.get("phase") or "Pending")
-    told = ": ".join(part for part in (status.get("reason"), status.get("message")) if part)
-    scheduled = condition(pod, "PodScheduled")
-    if pod["metadata"].get("deletionTimestamp"):
-        told, worst = "ending", State.WAITING
-    elif scheduled.get("status") == "False":
-        told, worst = f"{scheduled.get('reason')}: {scheduled.get('message')}", State.FAILED
-    elif status.get("reason"):
-        worst = State.FAILED
-    return Finding(f"Pod {name}", worst, told or phase, below=containers)
-
-
-def _container(evidence: Evidence, pod: Object, status: Object) -> Finding:
-    state, told, reason = _judge(status, pod)
-    finding = Finding(f"container {status['name']}", state, told)
-    if state is not State.OK:
-        finding.lines = evidence.logs.get((pod["metadata"]["name"], status["name"]), [])
-    if state is State.FAILED:
-        finding.fix = _fix_in(told) or _fix_in("\n".join(finding.lines)) or _FIXES.get(reason, "")
-    return finding
-
-
-_SEVERITY = (State.OK, State.WAITING, State.FAILED)
-_BEGINNING = frozenset({"", "ContainerCreating", "PodInitializing"})
-
-
-def _containers(pod: Object) -> list[Object]:
-    status = pod.get("status") or {}
-    return [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
-
-
-def _judge(status: Object, pod: Object) -> tuple[State, str, str]:
-    """(state, what to say, the reason) of a container status."""
-    state = status.get("state") or {}
-    last = (status.get("lastState") or {}).get("terminated")
-    is_init = status in ((pod.get("status") or {}).get("initContainerStatuses") or [])
-    restarts = int(status.get("restartCount") or 0)
-    again = f", restarted {restarts} time{'s' if restarts > 1 else ''}" if restarts else ""
-    if ended := state.get("terminated"):
-        if int(ended.get("exitCode") or 0) == 0:
-            return State.OK, "done" if is_init else "ended", ""
-        return State.FAILED, _ending(ended) + again, str(ended.get("reason") or "")
-    if waiting := state.get("waiting"):
-        reason, message = str(waiting.get("reason") or ""), str(waiting.get("message") or "")
-        if reason in _BEGINNING:
-            return State.WAITING, message or "not started yet", reason
-        if last:
-            ending = f"{reason}{again}; its last run: {_ending(last)}"
-            return State.FAILED, ending, str(last.get("reason") or reason)
-        return State.FAILED, f"{reason}: {message}" if message else reason, reason
-    if status.get("ready") or (is_init and "running" in state):
-        return (State.OK, "running" + again, "") if not is_init else (State.WAITING, "running", "")
-    if last:
-        return State.FAILED, f"running again{again}; its last run: {_ending(last)}", ""
-    return State.WAITING, "running, its readiness probe has not succeeded yet", "NotReady"
-
-
-def _ending(terminated: Object) -> str:
-    code, signal = terminated.get("exitCode"), terminated.get("signal")
-    how = f"signal {signal}" if signal else f"exit code {code}"
-    reason, message = terminated.get("reason"), str(terminated.get("message") or "").strip()
-    named = f"{reason}, {how}" if reason and reason != "Error" else how
-    return f"{named}: {message}" if message else named
 
 
 def _deepest(finding: Finding) -> Finding | None:
@@ -372,7 +265,7 @@ def _fix(evidence: Evidence, root: Finding, cause: Finding | None, outlook: Outl
     conditions = (evidence.service.get("status") or {}).get("conditions") or []
     texts = [condition(evidence.service), *conditions]
     for text in texts:
-        if text.get("status") != "True" and (found := _fix_in(str(text.get("message") or ""))):
+        if text.get("status") != "True" and (found := fix_in(str(text.get("message") or ""))):
             return found
     if cause is not None and cause.fix:
         return cause.fix
@@ -383,24 +276,8 @@ def _fix(evidence: Evidence, root: Finding, cause: Finding | None, outlook: Outl
     return "Nothing yet: it is still starting. Ask again in a few seconds."
 
 
-def _fix_in(text: str) -> str:
-    """What follows `Fix:` in a message, up to the end of its line."""
-    _, marker, after = text.partition("Fix: ")
-    return after.splitlines()[0].strip() if marker and after else ""
-
-
 def _without_fix(text: str) -> str:
     return text.partition(" Fix: ")[0]
-
-
-_FIXES = {
-    "OOMKilled": "Raise the component's `resources.limits.memory`, or use a smaller model.",
-    "CrashLoopBackOff": "Mend what its last log lines say.",
-    "ErrImagePull": "Correct the image's name, or map it in images.yaml of the data directory.",
-    "ImagePullBackOff": "Correct the image's name, or map it in images.yaml of the data directory.",
-    "CreateContainerConfigError": "Create the Secret or ConfigMap that it names.",
-    "PortInUse": "Choose another port for the container, or end what holds that one.",
-}
 
 
 def _warnings(evidence: Evidence) -> list[str]:

@@ -16,7 +16,8 @@ from kedge.cli.main import describe, main
 from kedge.cli.predict import read_data
 from kedge.cli.why import text_of
 from kedge.client.errors import ConfigProblem, NotRunning, TimedOut, Unreachable
-from kedge.client.why import Explanation, Finding, State
+from kedge.client.findings import Finding, State
+from kedge.client.why import Explanation
 from kedge.cluster.errors import Invalid, NotFound, Unauthorized
 from kedge.lib.errors import KedgeError
 

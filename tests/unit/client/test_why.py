@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from kedge.client.why import Evidence, Finding, State, explain
+from kedge.client.findings import Finding, State
+from kedge.client.why import Evidence, explain
 
 LABELS = {"serving.kserve.io/inferenceservice": "iris", "component": "predictor"}
 LOAD_FAILED = (
