@@ -44,8 +44,8 @@ class NamespaceKeeper:
         while True:
             changes = self._store.follow(None)
             try:
-                for record in self._store.snapshot(NAMESPACE).records():
-                    await self._keep(record)
+                for stored in self._store.snapshot(NAMESPACE).records():
+                    await self._keep(stored)
                 while True:
                     for change in await changes.wait():
                         name = change.name if change.kind is NAMESPACE else change.namespace

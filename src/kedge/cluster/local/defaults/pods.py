@@ -107,9 +107,9 @@ def _pull_policy(image: str) -> str:
 def _default_volume(volume: dict[str, Any]) -> None:
     if volume.keys() == _VOLUME_NAME_ONLY:
         volume["emptyDir"] = {}
-    for source in _FILE_SOURCES:
-        if isinstance(volume.get(source), dict):
-            volume[source].setdefault("defaultMode", _MODE)
+    for kind in _FILE_SOURCES:
+        if isinstance(volume.get(kind), dict):
+            volume[kind].setdefault("defaultMode", _MODE)
     if isinstance(volume.get("hostPath"), dict):
         volume["hostPath"].setdefault("type", "")
     projected = volume.get("projected")

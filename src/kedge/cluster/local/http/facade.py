@@ -196,7 +196,7 @@ class Facade:
             case "GET" | "HEAD":
                 if target.watch or flag(request.query_params, "watch"):
                     return self._watcher.watch(target, form, request)
-                return self._reader.list(target, form, request)
+                return self._reader.list_all(target, form, request)
             case "POST":
                 return await self._writer.create(target, form, request)
             case "DELETE":

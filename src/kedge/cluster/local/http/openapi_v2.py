@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-MEDIA_TYPE = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+MEDIA_TYPE = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+"""Clients also ask for it as `v2@v1.0`, which is no media type that they could read back."""
 
 _Encoder = Callable[[Any], bytes]
 _encode_json = msgspec.json.Encoder().encode

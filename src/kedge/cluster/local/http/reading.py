@@ -74,7 +74,7 @@ class Reader:
             }
         return legacy_form(target, obj)
 
-    def list(self, target: Target, form: Form, request: Request) -> Response:
+    def list_all(self, target: Target, form: Form, request: Request) -> Response:
         query = request.query_params
         selection = Selection.parse(
             target.kind, target.namespace, query.get("labelSelector"), query.get("fieldSelector")

@@ -34,7 +34,8 @@ def _merge_object(
 ) -> dict[str, Any]:
     directive = patch.get(_PATCH)
     if directive == "replace":
-        return _clean({key: value for key, value in patch.items() if key != _PATCH})
+        replaced: dict[str, Any] = _clean({k: v for k, v in patch.items() if k != _PATCH})
+        return replaced
     if directive == "delete":
         return {}
     if directive not in (None, "merge"):

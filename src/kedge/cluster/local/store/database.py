@@ -117,9 +117,8 @@ class Store:
         self._readers: list[sqlite3.Connection] = []
         self._fields_of = fields_of
         self._clock = clock
-        (self._version,) = self._writer.execute(
-            "SELECT value FROM state WHERE key = 'version'"
-        ).fetchone()
+        row = self._writer.execute("SELECT value FROM state WHERE key = 'version'").fetchone()
+        self._version: int = row[0]
         self._history = history if history is not None else History(self._version)
 
     @property
