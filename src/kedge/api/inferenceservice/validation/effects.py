@@ -78,8 +78,6 @@ def _in_mode(subject: Subject, part: Part) -> Iterator[tuple[str, str]]:
     elif subject.mode is DeploymentMode.KNATIVE:
         if spec.get("autoScaling") is not None:
             yield "autoScaling", "Knative mode scales by scaleMetric and scaleTarget"
-        if spec.get("name") and part.path == "spec.predictor":
-            yield "name", "variants are told apart in Standard mode only"
 
 
 def _in_standard(subject: Subject, part: Part) -> Iterator[tuple[str, str]]:
@@ -96,9 +94,6 @@ def _in_standard(subject: Subject, part: Part) -> Iterator[tuple[str, str]]:
                 yield name, f"the autoscaler class is {scaler}"
     if scaler == "keda" and spec.get("scaleTarget") is not None:
         yield "scaleTarget", "KEDA reads autoScaling.metrics"
-    behavior = (spec.get("autoScaling") or {}).get("behavior")
-    if scaler == "hpa" and behavior is not None:
-        yield "autoScaling.behavior", "it is used with KEDA only"
 
 
 def _annotated(subject: Subject) -> Iterator[tuple[str, dict[str, Any]]]:
