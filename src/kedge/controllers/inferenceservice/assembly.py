@@ -14,6 +14,7 @@ from kedge.api.inferenceservice.defaults import deployment_mode
 from kedge.cluster.base import Object
 from kedge.controllers.inferenceservice import multinode, pod, server_types
 from kedge.controllers.inferenceservice.components import Component, ServicePlan, Warned, Worker
+from kedge.controllers.inferenceservice.effects import effect_warnings, sidecar_annotations
 from kedge.controllers.inferenceservice.errors import BuildError, InvalidSpec
 from kedge.controllers.inferenceservice.merge import Tree, get_env
 from kedge.controllers.inferenceservice.metadata import component_annotations, component_labels
@@ -24,7 +25,6 @@ from kedge.controllers.inferenceservice.names import (
     component_name,
 )
 from kedge.controllers.inferenceservice.runtime_selection import Selected, select
-from kedge.controllers.inferenceservice.sidecars import sidecar_annotations, sidecar_warnings
 from kedge.controllers.inferenceservice.storage.inject import StorageRequest, add_storage
 from kedge.controllers.inferenceservice.storage.sources import read_sources
 from kedge.controllers.inferenceservice.surroundings import Surroundings
@@ -69,7 +69,7 @@ class _Assembly:
             except BuildError as error:
                 error.component = kind.value
                 errors[kind] = error
-            self.warnings += sidecar_warnings(kind, spec)
+            self.warnings += effect_warnings(kind, spec, self.mode)
         return ServicePlan(
             isvc=self.isvc,
             mode=self.mode,

@@ -57,7 +57,8 @@ class StandardMode:
         variants = [(canary, await self._workload(canary)) for canary in canaries]
         for canary, _ in variants:
             await self.applier.apply(SERVICE, make_service(self.plan, canary))
-        stable = self._beside(component, [workload for _, workload in variants])
+        ready = [found for _, found in variants if found.ready_pods]
+        stable = beside(component, sum(workload.replicas for workload in ready))
         workload = await self._workload(stable)
         service = await self._service(component, split=bool(canaries))
         await self._autoscaler(stable)
@@ -77,19 +78,9 @@ class StandardMode:
         if component.replicas is not None:
             await self._autoscaler(component)
         live = await self.applier.ensure_deployment(
-            deployment, _replicas(component), only_raise=_is_scaled_elsewhere(component)
+            deployment, fixed_replicas(component), only_raise=_is_scaled_elsewhere(component)
         )
         return self.scope.workload(live)
-
-    def _beside(self, component: Component, canaries: list[Workload]) -> Component:
-        """The stable component; ready canaries take over as many of its replicas as they have."""
-        if component.spec.get("minReplicas") is None:
-            return component
-        taken = sum(workload.replicas for workload in canaries if workload.ready_pods)
-        if not taken:
-            return component
-        fewest = max(component.min_replicas - taken, 1)
-        return replace(component, spec={**component.spec, "minReplicas": fewest})
 
     async def _workers(self, component: Component, head: Workload) -> Verdict:
         assert component.worker is not None
@@ -113,8 +104,7 @@ class StandardMode:
     async def _service(self, component: Component, *, split: bool) -> Object:
         """The Service of the component's pods; the caller routes to it."""
         private = names.private_service(component.name)
-        split = split or component.min_replicas == 0 or private in self.scope.ports
-        if not split:
+        if not needs_gateway(component, split=split or private in self.scope.ports):
             return await self.applier.apply(SERVICE, make_service(self.plan, component))
         selecting = await self.applier.apply(SERVICE, make_service(self.plan, component, private))
         if self.scope.is_routed(component.name):
@@ -177,7 +167,21 @@ class StandardMode:
             )
 
 
-def _replicas(component: Component) -> int:
+def beside(component: Component, taken: int) -> Component:
+    """The stable component, whose ready canaries have taken over `taken` of its replicas."""
+    if component.spec.get("minReplicas") is None or not taken:
+        return component
+    fewest = max(component.min_replicas - taken, 1)
+    return replace(component, spec={**component.spec, "minReplicas": fewest})
+
+
+def needs_gateway(component: Component, *, split: bool) -> bool:
+    """Whether callers inside the cluster come through the gateway too."""
+    return split or component.min_replicas == 0
+
+
+def fixed_replicas(component: Component) -> int:
+    """How many pods a component has as long as nobody scales it."""
     if component.replicas is not None:
         fewest = 1 if autoscaler_class(component) == "hpa" else 0
         return max(component.replicas, fewest)

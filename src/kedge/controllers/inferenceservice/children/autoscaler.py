@@ -171,8 +171,7 @@ def _windows(plan: ServicePlan, component: Component) -> dict[str, Any]:
 def _triggers(plan: ServicePlan, component: Component) -> list[dict[str, Any]]:
     metrics = _metrics(component)
     if not metrics:
-        target = component.spec.get("scaleTarget")
-        return [_resource_trigger("cpu", "Utilization", str(target or _DEFAULT_CPU))]
+        return [_resource_trigger("cpu", "Utilization", str(_DEFAULT_CPU))]
     return [_trigger(plan, component, entry) for entry in metrics]
 
 

@@ -1,0 +1,85 @@
+"""What is understood but has no effect yet, and what is passed on all the same.
+
+KServe runs an agent container beside the server that logs payloads and joins requests; Kedge's own
+server is to do both. Until it does, the annotations are passed on and the service carries a
+warning, as it does for scaling by traffic, and for a predictor that is to load models later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kedge.controllers.inferenceservice.components import Warned
+from kedge.controllers.inferenceservice.names import INTERNAL, ComponentKind
+from kedge.settings.serving import DeploymentMode, ServingConfig
+
+
+def sidecar_annotations(
+    kind: ComponentKind, spec: Mapping[str, Any], config: ServingConfig
+) -> dict[str, str]:
+    """Annotations by which a component's pods say what they shall log and batch."""
+    return {**_logger(spec.get("logger"), config), **_batcher(kind, spec.get("batcher"))}
+
+
+def _logger(logger: Mapping[str, Any] | None, config: ServingConfig) -> dict[str, str]:
+    if logger is None:
+        return {}
+    annotations = {
+        f"{INTERNAL}/logger": "true",
+        f"{INTERNAL}/logger-sink-url": str(logger.get("url") or config.logger.default_url),
+        f"{INTERNAL}/logger-mode": str(logger.get("mode") or "all"),
+    }
+    for field, name in (
+        ("metadataHeaders", "logger-metadata-headers"),
+        ("metadataAnnotations", "logger-metadata-annotations"),
+    ):
+        if logger.get(field):
+            annotations[f"{INTERNAL}/{name}"] = ",".join(logger[field])
+    return annotations
+
+
+def _batcher(kind: ComponentKind, batcher: Mapping[str, Any] | None) -> dict[str, str]:
+    if batcher is None or kind is ComponentKind.EXPLAINER:
+        return {}
+    annotations = {f"{INTERNAL}/batcher": "true"}
+    if batcher.get("maxBatchSize") is not None:
+        annotations[f"{INTERNAL}/batcher-max-batchsize"] = str(batcher["maxBatchSize"])
+    if batcher.get("maxLatency") is not None:
+        annotations[f"{INTERNAL}/batcher-max-latency"] = str(batcher["maxLatency"])
+    return annotations
+
+
+def effect_warnings(
+    kind: ComponentKind, spec: Mapping[str, Any], mode: DeploymentMode
+) -> list[Warned]:
+    """The component's fields that are understood but change nothing in this release."""
+    found = {name: why for name, why in _NOT_YET.items() if spec.get(name) is not None}
+    if mode is DeploymentMode.KNATIVE:
+        found |= {name: why for name, why in _NOT_YET_KNATIVE.items() if spec.get(name)}
+    if spec.get("minReplicas") == 0:
+        found["minReplicas"] = "one pod is kept: nothing scales to zero in this release."
+    if _is_multi_model(kind, spec):
+        found["model"] = (
+            "it names no storage; the server is started without a model, and loading models later"
+            " (TrainedModel) is not in this release."
+        )
+    return [Warned(f"spec.{kind}.{name}", why) for name, why in found.items()]
+
+
+_FIXED = "the number of pods is fixed at minReplicas in this release."
+_NOT_YET = {
+    "logger": "payloads are not logged in this release.",
+    "batcher": "requests are not batched in this release.",
+    "containerConcurrency": "requests are not limited per pod in this release.",
+}
+_NOT_YET_KNATIVE = {"maxReplicas": _FIXED, "scaleTarget": _FIXED, "scaleMetric": _FIXED}
+
+
+def _is_multi_model(kind: ComponentKind, spec: Mapping[str, Any]) -> bool:
+    """Whether KServe would have this predictor load models that are named later."""
+    model = spec.get("model")
+    if kind is not ComponentKind.PREDICTOR or model is None:
+        return False
+    located = model.get("storageUri") or model.get("storage") or spec.get("storageUris")
+    return not located and (model.get("modelFormat") or {}).get("name") != "huggingface"
