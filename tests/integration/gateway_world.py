@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,16 @@ from kedge.settings.gateway import GatewaySettings
 NAMESPACED = "default"
 PREDICT = "/inference.GRPCInferenceService/ModelInfer"
 WAIT = 20.0
+
+
+async def eventually(condition: Callable[[], bool | Awaitable[bool]]) -> None:
+    """Wait until `condition` holds."""
+    async with asyncio.timeout(WAIT):
+        while True:
+            holds = condition()
+            if await holds if isinstance(holds, Awaitable) else holds:
+                return
+            await asyncio.sleep(0.005)
 
 
 def free_port() -> int:
@@ -117,11 +127,11 @@ class GrpcBackend:
     async def start(self) -> GrpcBackend:
         backend = self
 
-        class Any_(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc ships no types
+        class Every(grpc.GenericRpcHandler):  # type: ignore[type-arg] # grpc has none at run time
             def service(self, details: Any) -> Any:
                 return grpc.unary_unary_rpc_method_handler(backend._answer)
 
-        self._server.add_generic_rpc_handlers((Any_(),))
+        self._server.add_generic_rpc_handlers((Every(),))
         self.port = self._server.add_insecure_port(f"{self.address}:0")
         await self._server.start()
         return self
@@ -132,9 +142,8 @@ class GrpcBackend:
     async def _answer(self, request: bytes, context: Any) -> bytes:
         metadata = {key: value for key, value in context.invocation_metadata()
                     if isinstance(value, str)}  # fmt: skip
-        return json.dumps(
-            {"backend": self.name, "metadata": metadata, "got": len(request)}
-        ).encode()
+        answer = {"backend": self.name, "metadata": metadata, "got": len(request)}
+        return json.dumps(answer).encode()
 
 
 class EnvoyProcess:
@@ -253,7 +262,11 @@ class GatewayWorld:
         )
 
     async def endpoints(
-        self, service: str, *backends: Backend, port_name: str = "http", slice: str = ""
+        self,
+        service: str,
+        *backends: Backend | GrpcBackend,
+        port_name: str = "http",
+        slice: str = "",
     ) -> None:
         """Make these the ready endpoints of a Service's port; one slice a port number."""
         name = f"{service}-{slice or port_name}"
@@ -293,6 +306,14 @@ class GatewayWorld:
     async def condition(self, route: str) -> dict[str, Any]:
         found = await self.cluster.get(HTTP_ROUTE, route, NAMESPACED)
         return current_condition(found, ANSWERING) or {}
+
+    async def reason(self, route: str, reason: str) -> None:
+        """Wait until the route is not answering, for this reason."""
+
+        async def holds() -> bool:
+            return bool((await self.condition(route)).get("reason") == reason)
+
+        await eventually(holds)
 
     async def answering(self, route: str) -> None:
         """Wait until the route's status says that a request sent now is answered."""
@@ -356,9 +377,7 @@ class Load:
                     self.failed.append(repr(error))
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(WAIT):
-            while not condition():
-                await asyncio.sleep(0.005)
+        await eventually(condition)
 
     async def more(self, count: int = 200) -> None:
         """Wait for that many more answers."""

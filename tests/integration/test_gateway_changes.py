@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from tests.integration.gateway_world import GatewayWorld, gateway_world, now, rule
 
+from kedge.api.scheme import SERVICE
+
 HOST = "iris-default.localhost"
 
 
@@ -78,8 +80,6 @@ async def test_a_route_moves_to_another_service_without_a_failed_request(
 
 async def test_a_changed_cluster_keeps_answering(world: GatewayWorld) -> None:
     """Its keep-alive is declared anew: Envoy warms the cluster again, with its endpoints."""
-    from kedge.api.scheme import SERVICE
-
     a = await world.backend("a")
     await world.service("iris", keepalive=75)
     await world.endpoints("iris", a)
@@ -165,9 +165,7 @@ async def test_without_envoy_nothing_is_called_answering(tmp_path: Path) -> None
         await world.route("iris", rule("iris"), hostnames=(HOST,))
         await world.answering("iris")
         world.envoy.kill()
-        async with asyncio.timeout(10):
-            while (await world.condition("iris"))["reason"] != "NotAcknowledged":
-                await asyncio.sleep(0.01)
+        await world.reason("iris", "NotAcknowledged")
         world.envoy.start()
         await world.answering("iris")
 

@@ -22,8 +22,8 @@ from envoy.service.discovery.v3 import discovery_pb2
 from kedge.gateway.resource import CLUSTER, ENDPOINT, LISTENER, ROUTE, TYPES, Resource
 
 log = logging.getLogger(__name__)
-# grpcio logs a server from its destructor: a log handler that keeps records then holds a freed object,
-# and the next garbage collection ends the process.
+# grpcio logs a server from its destructor: a log handler that keeps records then holds a freed
+# object, and the next garbage collection ends the process.
 logging.getLogger("grpc._cython.cygrpc").setLevel(logging.INFO)
 
 _SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
