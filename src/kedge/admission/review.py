@@ -57,7 +57,7 @@ class AdmissionReview:
         """Accept with warnings, or raise `Invalid` with every cause."""
         if kind == CONFIG_MAP:
             return self._admit_config(obj)
-        if kind.group != SERVING_GROUP:
+        if kind.group != SERVING_GROUP or _stays_as_it_is(operation, obj, old):
             return Review()
         problems = check(kind, obj)
         unknown = [problem for problem in problems if problem.kind == "unknown"]
@@ -118,6 +118,21 @@ _REASONS = {
     "required": "FieldValueRequired",
     "unknown": "FieldValueNotSupported",
 }
+
+
+def _stays_as_it_is(operation: Operation, obj: Object, old: Object | None) -> bool:
+    """An update that changes nothing a rule is about, or whose object is being deleted.
+
+    A finalizer must come off an object that an older Kedge accepted and this one would not.
+    """
+    if operation != "UPDATE" or old is None:
+        return False
+    before, after = old.get("metadata") or {}, obj.get("metadata") or {}
+    if before.get("deletionTimestamp"):
+        return True
+    said = [{k: v for k, v in o.items() if k not in ("metadata", "status")} for o in (old, obj)]
+    names = ("annotations", "labels")
+    return said[0] == said[1] and all((before.get(n) or {}) == (after.get(n) or {}) for n in names)
 
 
 def _cause(problem: FieldProblem) -> Cause:

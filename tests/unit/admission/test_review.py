@@ -131,6 +131,20 @@ def test_old_objects_count_on_update_only(review: AdmissionReview) -> None:
     assert review.admit(INFERENCE_SERVICE, "CREATE", new, old)
 
 
+def test_an_update_of_other_things_is_not_judged(review: AdmissionReview) -> None:
+    old = isvc(sklearn={"name": "x"})
+    new = {**old, "metadata": {**old["metadata"], "finalizers": ["a"]}, "status": {"url": "a"}}
+    assert review.admit(INFERENCE_SERVICE, "UPDATE", new, old).warnings == ()
+    labelled = {**old, "metadata": {**old["metadata"], "labels": {"a": "b"}}}
+    assert refused(review, INFERENCE_SERVICE, labelled, old)
+
+
+def test_an_object_being_deleted_is_not_judged(review: AdmissionReview) -> None:
+    old = isvc()
+    old["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert review.admit(INFERENCE_SERVICE, "UPDATE", {"spec": {}}, old).warnings == ()
+
+
 @pytest.mark.parametrize(
     ("model", "said"),
     [
