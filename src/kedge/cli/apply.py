@@ -104,6 +104,6 @@ async def wait_for(client: ControlClient, name: str, namespace: str, timeout: fl
 
     with output.progress(f"{name}: waiting") as tell:
         ready = await client.wait_ready(
-            name, namespace, timeout=timeout, progress=lambda now, _: tell(f"{name}: {now.text}")
+            name, namespace, timeout=timeout, progress=lambda now, _: tell(f"{name}: {now.brief}")
         )
     output.say(f"{name} is Ready: {Target.of(ready).url}")

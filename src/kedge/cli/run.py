@@ -37,7 +37,7 @@ def run(
     output.code(service.text, "yaml")
     output.say()
     with output.progress("Waiting for the service") as tell:
-        running = service.start(timeout=timeout, progress=lambda now, _: tell(now.text))
+        running = service.start(timeout=timeout, progress=lambda now, _: tell(now.brief))
     output.say(f"{running.name} is Ready: {running.url}")
     if running.curl:
         output.say()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from kedge.client.waiting import Object, condition
+from kedge.client.waiting import Object, condition, without_fix
 
 Logs = Mapping[tuple[str, str], list[str]]
 """Last log lines by (pod, container)."""
@@ -69,11 +69,13 @@ def of_pod(pod: Object, logs: Logs) -> Finding:
 
 def _of_container(pod: Object, status: Object, logs: Logs) -> Finding:
     state, told, reason = judge(status, pod)
-    finding = Finding(f"container {status['name']}", state, told)
+    finding = Finding(f"container {status['name']}", state, without_fix(told))
     if state is not State.OK:
         finding.lines = logs.get((pod["metadata"]["name"], status["name"]), [])
     if state is State.FAILED:
         finding.fix = fix_in(told) or fix_in("\n".join(finding.lines)) or _FIXES.get(reason, "")
+    for line in finding.lines:  # a container's last message is often the last line of its log
+        finding.told = finding.told.removesuffix(f": {without_fix(line)}")
     return finding
 
 

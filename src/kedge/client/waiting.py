@@ -27,11 +27,20 @@ class Progress:
 
     Attributes:
         outlook: what its status promises.
-        text: one line that says where it is.
+        text: what the status says, the fix included.
     """
 
     outlook: Outlook
     text: str
+
+    @property
+    def brief(self) -> str:
+        """One short line, for a display that changes."""
+        line = without_fix(self.text).partition("; last lines:")[0].partition("\n")[0]
+        return line if len(line) <= _BRIEF else f"{line[:_BRIEF]}..."
+
+
+_BRIEF = 150
 
 
 def condition(obj: Object, type: str = "Ready") -> dict[str, Any]:
@@ -76,3 +85,8 @@ def _describe(obj: Object, ready: dict[str, Any]) -> str:
         if entry.get("status") != "True" and entry["type"] in ("PredictorReady", "IngressReady")
     ]
     return f"model {target.lower()}" + (f", waiting for {', '.join(waiting)}" if waiting else "")
+
+
+def without_fix(text: str) -> str:
+    """A message without its fix."""
+    return text.partition(" Fix: ")[0]

@@ -14,7 +14,7 @@ from typing import Any
 from kedge.api.scheme import DEPLOYMENT, EVENT, HTTP_ROUTE, INFERENCE_SERVICE, POD, REPLICA_SET
 from kedge.client.control import ISVC_LABEL, ControlClient
 from kedge.client.findings import Finding, State, containers_of, fix_in, judge, of_pod
-from kedge.client.waiting import Object, Outlook, condition, is_current, look
+from kedge.client.waiting import Object, Outlook, condition, is_current, look, without_fix
 from kedge.cluster.errors import ApiError
 
 COMPONENTS = ("predictor", "transformer", "explainer")
@@ -118,34 +118,43 @@ async def _last_lines(
 def explain(evidence: Evidence) -> Explanation:
     """The chain, its cause and its fix."""
     service = evidence.service
-    name, status = service["metadata"]["name"], service.get("status") or {}
     progress = look(service)
-    root = Finding(
-        f"InferenceService {name}",
-        _STATES[progress.outlook],
-        progress.text if progress.outlook is not Outlook.READY else "Ready",
-    )
+    root = Finding(f"InferenceService {service['metadata']['name']}", _STATES[progress.outlook])
+    root.below = [_component(evidence, component) for component in _present(service)]
+    root.below += _ingress(evidence, is_blamed=all(c.state is not State.FAILED for c in root.below))
+    if progress.outlook is Outlook.READY:
+        root.told, url = "Ready", _url(service)
+        summary = f"{service['metadata']['name']} is Ready and answers at {url}"
+        return Explanation(True, summary, root, url, _warnings(evidence))
     if not is_current(service):
         root.told = "its present form has not been looked at by the controller yet"
         root.fix = "Wait a second; if it stays so, see the control log that `kedge status` names."
-    root.below = [
-        *(_component(evidence, component) for component in _present(service)),
-        *_ingress(evidence),
-    ]
-    url = str((status.get("address") or {}).get("url") or status.get("url") or "")
-    outside = str(status.get("url") or url)
-    url = url if "/serving/" in url else outside
-    ready = progress.outlook is Outlook.READY
-    cause = _deepest(root) if is_current(service) and not ready else None
-    fix = "" if ready else _fix(evidence, root, cause, progress.outlook)
-    if ready:
-        summary = f"{name} is Ready and answers at {url}"
-    elif cause is None or cause is root:
-        summary = f"{name} is not Ready: {_without_fix(root.told)}"
+        cause: Finding | None = None
     else:
-        told = f": {_without_fix(cause.told)}" if cause.told else ""
-        summary = f"{name} is not Ready because of {cause.what}{told}"
-    return Explanation(ready, summary, root, url if ready else "", _warnings(evidence), fix)
+        root.told = without_fix(progress.text)
+        cause = _deepest(root)
+    summary = _summary(evidence, root, cause, progress.outlook)
+    if root.told in summary and is_current(service):
+        root.told = str(condition(service).get("reason") or "")  # all of it stands above
+    fix = _fix(evidence, root, cause, progress.outlook)
+    return Explanation(False, summary, root, events=_warnings(evidence), fix=fix)
+
+
+def _summary(evidence: Evidence, root: Finding, cause: Finding | None, outlook: Outlook) -> str:
+    """The controllers' word where it is final, else the link that was found."""
+    name = evidence.service["metadata"]["name"]
+    if cause is None or cause is root or outlook is Outlook.FAILED:
+        return f"{name} is not Ready: {root.told}"
+    told = f": {cause.told}" if cause.told else ""
+    lines = f" ({without_fix(cause.lines[-1])})" if cause.lines else ""
+    return f"{name} is not Ready because of {cause.what}{told}{lines}"
+
+
+def _url(service: Object) -> str:
+    """The form that works from anywhere on this machine, where there is one."""
+    status = service.get("status") or {}
+    inside = str((status.get("address") or {}).get("url") or "")
+    return inside if "/serving/" in inside else str(status.get("url") or inside)
 
 
 _STATES = {
@@ -163,6 +172,8 @@ def _present(service: Object) -> list[str]:
 def _component(evidence: Evidence, component: str) -> Finding:
     title = component.capitalize()
     finding = _of_condition(evidence.service, f"{title}Ready", title)
+    if condition(evidence.service, f"{title}Ready").get("message") == _message(evidence.service):
+        finding.told = str(condition(evidence.service).get("reason") or "")
     deployments = [d for d in evidence.deployments if _component_of(d) == component]
     finding.below = [
         _deployment(evidence, deployment)
@@ -179,14 +190,20 @@ def _of_condition(obj: Object, type: str, title: str) -> Finding:
     told = ": ".join(part for part in (found.get("reason"), found.get("message")) if part)
     status = found.get("status")
     state = State.OK if status == "True" else State.FAILED if status == "False" else State.WAITING
-    return Finding(f"{title} ({type})", state, "" if state is State.OK else told)
+    return Finding(f"{title} ({type})", state, "" if state is State.OK else without_fix(told))
 
 
-def _ingress(evidence: Evidence) -> list[Finding]:
+def _message(service: Object) -> str | None:
+    """What Ready says; the conditions it was taken from say the same."""
+    return condition(service).get("message") or None
+
+
+def _ingress(evidence: Evidence, *, is_blamed: bool) -> list[Finding]:
+    """The route; its parts only where no component is to blame for it."""
     if not condition(evidence.service, "IngressReady"):
         return []
     finding = _of_condition(evidence.service, "IngressReady", "Route")
-    if finding.state is not State.OK:
+    if finding.state is not State.OK and is_blamed:
         finding.below = [_route(route) for route in evidence.routes]
     return [finding]
 
@@ -276,20 +293,21 @@ def _fix(evidence: Evidence, root: Finding, cause: Finding | None, outlook: Outl
     return "Nothing yet: it is still starting. Ask again in a few seconds."
 
 
-def _without_fix(text: str) -> str:
-    return text.partition(" Fix: ")[0]
-
-
 def _warnings(evidence: Evidence) -> list[str]:
     """The last Warning events, oldest first, repeated ones once."""
-    warnings = [event for event in evidence.events if event.get("type") == "Warning"]
+    said = _message(evidence.service)
+    warnings = [
+        event
+        for event in evidence.events
+        if event.get("type") == "Warning" and event.get("message") != said
+    ]
     warnings.sort(key=_event_time)
     told = []
     for event in warnings[-_EVENTS:]:
         kind, name = _regards(event)
         count = int(event.get("count") or (event.get("series") or {}).get("count") or 1)
         times = f" (x{count})" if count > 1 else ""
-        message = event.get("message") or event.get("note") or ""
+        message = without_fix(str(event.get("message") or event.get("note") or ""))
         told.append(f"{event.get('reason')} {kind.lower()}/{name}: {message}{times}")
     return told
 

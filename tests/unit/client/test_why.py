@@ -125,10 +125,11 @@ def test_a_crash_loop_is_followed_down_to_its_last_lines() -> None:
     ]
     last = find(told.tree, "container kserve-container")
     assert last.state is State.FAILED
-    assert "CrashLoopBackOff, restarted 3 times; its last run: exit code 1" in last.told
+    assert last.told == "CrashLoopBackOff, restarted 3 times; its last run: exit code 1"
     assert last.lines == ["loading", LOAD_FAILED]
     assert told.fix == "pip install it anew."
-    assert told.summary.startswith("iris is not Ready because of container kserve-container: Crash")
+    assert told.summary == f"iris is not Ready: ModelLoadFailed: {LOAD_FAILED}".partition(" Fix")[0]
+    assert told.tree.told == "ModelLoadFailed"
 
 
 @pytest.mark.parametrize(
@@ -219,10 +220,7 @@ def test_a_spec_that_cannot_be_built_has_no_pods() -> None:
         transition="InvalidSpec",
     )
     found = explain(Evidence(isvc))
-    assert found.summary == (
-        "iris is not Ready because of Predictor (PredictorReady):"
-        " NoSupportingRuntime: No runtime serves `sklern`."
-    )
+    assert found.summary == ("iris is not Ready: NoSupportingRuntime: No runtime serves `sklern`.")
     assert found.fix == "Write `sklearn`."
 
 
