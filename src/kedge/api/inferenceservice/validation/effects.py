@@ -75,9 +75,8 @@ def _in_mode(subject: Subject, part: Part) -> Iterator[tuple[str, str]]:
     spec = part.spec
     if subject.mode is DeploymentMode.STANDARD:
         yield from _in_standard(subject, part)
-    elif subject.mode is DeploymentMode.KNATIVE:
-        if spec.get("autoScaling") is not None:
-            yield "autoScaling", "Knative mode scales by scaleMetric and scaleTarget"
+    elif subject.mode is DeploymentMode.KNATIVE and spec.get("autoScaling") is not None:
+        yield "autoScaling", "Knative mode scales by scaleMetric and scaleTarget"
 
 
 def _in_standard(subject: Subject, part: Part) -> Iterator[tuple[str, str]]:
