@@ -11,6 +11,7 @@ from starlette.requests import Request
 
 from kedge.cluster.base import PatchType
 from kedge.cluster.errors import ApiError, BadRequest, UnsupportedMediaType
+from kedge.cluster.local.http import wire
 from kedge.cluster.local.requests import (
     DeleteOptions,
     FieldValidation,
@@ -20,6 +21,8 @@ from kedge.cluster.local.requests import (
 
 MAX_BODY = 3 << 20
 """Bytes; the same as Kubernetes' own limit."""
+
+PROTOBUF = "application/vnd.kubernetes.protobuf"
 
 _PATCHES = {type.value: type for type in PatchType} | {
     "application/apply-patch+json": PatchType.APPLY,
@@ -54,23 +57,15 @@ def _too_large() -> TooLarge:
 
 
 def decode(body: bytes, content_type: str) -> Any:
-    """JSON or YAML, by content type and, where that is vague, by what it looks like.
-
-    Raises:
-        BadRequest: the body is neither.
-        UnsupportedMediaType: the content type is another format.
-    """
-    if "protobuf" in content_type:
-        raise UnsupportedMediaType(
-            f"the body of the request was in {content_type}; only JSON and YAML are accepted"
-        )
+    """JSON, YAML or Kubernetes' protobuf, by content type; raises `BadRequest`."""
+    if content_type.startswith(PROTOBUF):
+        return wire.decode(body)
     try:
         return msgspec.json.decode(body)
     except msgspec.DecodeError as error:
         if "yaml" not in content_type:
             raise BadRequest(f"the body cannot be read as JSON: {error}") from error
     try:
-        # Through JSON, so that dates and the like are the strings they were written as.
         return yaml.load(body, Loader=_TextLoader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise BadRequest(f"the body cannot be read as YAML: {error}") from error
