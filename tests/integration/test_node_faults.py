@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import os
+import re
 import signal
 import socket
 import sys
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -97,7 +98,7 @@ async def test_a_new_agent_adopts_running_pods(world: World) -> None:
     assert container(again)["state"] == container(stays)["state"]
     assert again["status"]["podIP"] == stays["status"]["podIP"]
     # Nor did readiness flicker, and commands still reach the container.
-    states = [is_ready(p) for _, p in world.objects.history
+    states = [is_ready(p) for _, p in world.history
               if p["metadata"]["name"] == "stays" and p.get("status")]  # fmt: skip
     assert states.count(False) <= states.index(True)
     await world.delete_pod("stays")
@@ -197,7 +198,7 @@ async def test_out_of_memory(
     ended = container(pod)["state"]["terminated"]
     assert (ended["reason"], ended["exitCode"]) == ("OOMKilled", 137)
     assert "limit 60Mi" in ended["message"]
-    assert "peak 6" in ended["message"] or "peak 7" in ended["message"]
+    assert re.search(r"peak (6|7|8|9|1\d)\d", ended["message"])
     await world.close()
 
 
@@ -220,8 +221,6 @@ async def test_an_image_that_nothing_maps_to(world: World) -> None:
         ({"args": ["-c", "true"], "workingDir": "/no/such"}, "CreateContainerError", "/no/such"),
         ({"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]},
          "CreateContainerConfigError", "secret 's' not found"),
-        ({"volumeMounts": [{"name": "v", "mountPath": "/v"}]},
-         "CreateContainerConfigError", "no volume 'v'"),
     ],
 )  # fmt: skip
 async def test_a_container_that_cannot_be_started(
@@ -247,7 +246,7 @@ async def test_a_missing_folder_is_waited_for(world: World, tmp_path: Path) -> N
         "one", lambda p: "hostPath" in container(p)["state"]["waiting"]["message"]
     )
     assert str(folder) in container(pod)["state"]["waiting"]["message"]
-    assert "FailedMount" in [reason for _, reason, _ in world.objects.events]
+    assert await world.events("FailedMount")
     folder.mkdir()
     await world.wait_for("one", is_ready)
 
@@ -330,7 +329,7 @@ async def test_an_api_that_is_away_is_waited_for(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await world.run_pod("one", {"name": "c", "args": ["-c", "sleep 0.2; exit 1"]})
-    patch = world.objects.patch
+    patch = world.cluster.patch
     refused = 0
 
     async def away(*args: object, **kwargs: object) -> dict[str, object]:
@@ -338,9 +337,9 @@ async def test_an_api_that_is_away_is_waited_for(
         refused += 1
         raise Unavailable("away")
 
-    monkeypatch.setattr(world.objects, "patch", away)
+    monkeypatch.setattr(world.cluster, "patch", away)
     await until(lambda: refused > 3)
-    monkeypatch.setattr(world.objects, "patch", patch)
+    monkeypatch.setattr(world.cluster, "patch", patch)
     await world.wait_for("one", lambda p: container(p)["restartCount"] >= 1)
 
 
@@ -378,47 +377,47 @@ async def test_without_namespaces_mount_paths_are_rewritten(tmp_path: Path) -> N
     (tmp_path / "m" / "f").write_text("here\n")
     pod = await world.wait_for("one", is_ready)
     assert (await world.wait_log(pod, "c", 2))[-2:] == ["f", "here"]
-    assert "NoMountNamespace" in [reason for _, reason, _ in world.objects.events]
+    assert await world.events("NoMountNamespace")
     await world.close()
 
 
+AGENT = """
+import asyncio, json, sys
+from pathlib import Path
+from tests.integration.node_world import World, is_ready
+
+async def main():
+    world = World(Path(sys.argv[1]), life=(int(sys.argv[2]), -1))
+    await world.start()
+    await world.run_pod("one", {"name": "c", "args": ["-c", "sleep 600"]})
+    print(json.dumps(await world.wait_for("one", is_ready)), flush=True)
+    await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+
+
 async def test_kill_9_of_the_agent_process(tmp_path: Path) -> None:
-    """A real agent process, killed; the next one adopts its pod."""
-    agent = textwrap.dedent(
-        """
-        import asyncio, os, sys
-        from pathlib import Path
-        from tests.integration.node_world import World, is_ready
-        async def main():
-            world = World(Path(sys.argv[1]))
-            world.life_read = int(sys.argv[2])
-            await world.start()
-            await world.run_pod("one", {"name": "c", "args": ["-c", "sleep 600"]})
-            pod = await world.wait_for("one", is_ready)
-            import json; print(json.dumps(pod), flush=True)
-            await asyncio.sleep(600)
-        asyncio.run(main())
-        """
-    )
-    world = World(tmp_path)
+    life = os.pipe()
     root = Path(__file__).parents[2]
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", agent, str(tmp_path), str(world.life_read),
-        pass_fds=[world.life_read], stdout=asyncio.subprocess.PIPE,
+        sys.executable, "-c", AGENT, str(tmp_path), str(life[0]),
+        pass_fds=[life[0]], stdout=asyncio.subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": f"{root}:{root / 'src'}"},
     )  # fmt: skip
     assert process.stdout is not None
-    import json
-
-    pod = json.loads(await process.stdout.readline())
+    before = json.loads(await process.stdout.readline())
     process.kill()
     await process.wait()
-    await world.objects.create(POD, pod)
+
+    world = World(tmp_path, life=life)
     await world.start()
-    await until(lambda: "nodes" in {place[0] for place in world.objects.stored})
-    await asyncio.sleep(0.3)
-    again = world.pod("one")
-    assert again is not None
-    assert container(again)["state"]["running"]
-    assert container(again)["restartCount"] == 0
+    await world.run_pod("two", {"name": "c", "args": ["-c", "sleep 600"]})
+    await world.wait_for("two", is_ready)
+    after = await world.cluster.get(POD, "one", "default")
+    assert container(after)["restartCount"] == 0
+    assert container(after)["state"] == container(before)["state"]
+    # It is in the new agent's hands.
+    await world.delete_pod("one")
+    await world.wait_gone("one")
     await world.close()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.integration.node_world import World, container, is_ready, until
 
-from kedge.api.scheme import CONFIG_MAP, PERSISTENT_VOLUME_CLAIM, SECRET
+from kedge.api.scheme import CONFIG_MAP, NODE, PERSISTENT_VOLUME_CLAIM, POD, SECRET
 
 
 async def test_a_pod_runs_and_is_ready(world: World) -> None:
@@ -29,7 +29,7 @@ async def test_each_pod_has_its_own_address(world: World) -> None:
 async def test_the_node_is_registered(world: World) -> None:
     await world.run_pod("one", {"name": "c", "args": ["-c", "sleep 60"]})
     await world.wait_for("one", is_ready)
-    node = world.objects.stored["nodes", None, "here"]
+    node = await world.cluster.get(NODE, "here")
     assert node["status"]["capacity"] == {"cpu": "2", "memory": str(1 << 30), "pods": "1000"}
     assert node["status"]["conditions"][0]["status"] == "True"
 
@@ -99,11 +99,11 @@ async def test_a_sidecar_starts_first_and_ends_last(world: World) -> None:
 
 
 async def test_environment_from_everywhere(world: World) -> None:
-    await world.objects.create(
+    await world.cluster.create(
         CONFIG_MAP,
         {"metadata": {"name": "cm", "namespace": "default"}, "data": {"A": "1", "B": "2"}},
     )
-    await world.objects.create(
+    await world.cluster.create(
         SECRET,
         {"metadata": {"name": "s", "namespace": "default"}, "data": {"key": "aGlkZGVu"}},
     )
@@ -138,9 +138,9 @@ async def test_volumes_of_every_kind(world: World, tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "m").write_text("model\n")
     claim = {"metadata": {"name": "claim", "namespace": "default"}}
-    await world.objects.create(PERSISTENT_VOLUME_CLAIM, claim)
+    await world.cluster.create(PERSISTENT_VOLUME_CLAIM, claim)
     meta = {"name": "cm", "namespace": "default"}
-    await world.objects.create(CONFIG_MAP, {"metadata": meta, "data": {"f": "text\n"}})
+    await world.cluster.create(CONFIG_MAP, {"metadata": meta, "data": {"f": "text\n"}})
     look = """
         cat /etc/cfg/sub/g /mnt/models/m /labels/labels; echo
         echo x > /mnt/models/m || echo read-only
@@ -230,8 +230,7 @@ async def test_a_pod_is_drained_before_it_is_asked_to_end(tmp_path: Path) -> Non
 
     class Drains:
         async def drained(self, address: str) -> None:
-            pod = world.pod("one")
-            assert pod is not None
+            pod = await world.cluster.get(POD, "one", "default")
             assert container(pod)["state"].get("running")
             asked.append(address)
 
@@ -273,7 +272,7 @@ async def test_what_is_not_honoured_is_named_once(world: World) -> None:
         ephemeralContainers=[{"name": "debug", "image": "x"}],
     )
     await world.wait_for("one", is_ready)
-    told = [message for _, reason, message in world.objects.events if reason == "UnsupportedFields"]
+    told = await world.events("UnsupportedFields")
     assert len(told) == 1
     for field in ("hostAliases", "ephemeralContainers", "containers[c].tty"):
         assert field in told[0]

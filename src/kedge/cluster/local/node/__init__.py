@@ -10,3 +10,8 @@ requests find a pod. It speaks to the API through `cluster.base.Cluster` only, s
 against a Kubernetes API server. May import `cluster.base`, `cluster.errors`, `api`, `settings` and
 `lib`; what it needs of `reconcile` (a cache of pods, an event recorder) is handed in.
 """
+
+from kedge.cluster.local.node.agent import NodeAgent
+from kedge.cluster.local.node.host import Drains
+
+__all__ = ["Drains", "NodeAgent"]

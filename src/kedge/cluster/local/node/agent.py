@@ -97,13 +97,13 @@ class NodeAgent:
         for folder in (self._settings.pods_dir, self._settings.volumes_dir):
             folder.mkdir(parents=True, exist_ok=True)
         self._settings.runtime_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        host.cgroups = Cgroups.find(self._settings.data_dir)
-        isolation = await host.sandboxes.open()
-        if isolation.refusal:
-            log.warning("pods have less isolation here: %s", isolation.refusal)
-        host.bind_library = await bindshim.build(self._settings.data_dir / "cache")
-        _make_termination_point()
         try:
+            host.cgroups = Cgroups.find(self._settings.data_dir)
+            isolation = await host.sandboxes.open()
+            if isolation.refusal:
+                log.warning("pods have less isolation here: %s", isolation.refusal)
+            host.bind_library = await bindshim.build(self._settings.data_dir / "cache")
+            _make_termination_point()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._register())
                 tasks.create_task(self._follow_pods(tasks))

@@ -83,8 +83,13 @@ class PodLife:
         finally:
             await _cancel(working)
             await _cancel(publishing)
-            if self._sandbox is not None:
-                self._sandbox.close()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Close the connection to the shim, which may go on."""
+        if self._sandbox is not None:
+            self._sandbox.close()
+            self._sandbox = None
 
     async def refresh_volumes(self) -> None:
         """Bring mounted ConfigMaps and Secrets up to date."""
@@ -103,12 +108,13 @@ class PodLife:
                 await self._live()
                 return
             except SandboxLost:
-                self._sandbox = None
+                self._let_go()
                 await self._tell(
                     "Warning", "SandboxChanged", "the pod's processes were killed; starting again"
                 )
             except Exception as error:
                 failures += 1
+                self._let_go()
                 log.exception("pod %s", self._name)
                 self._wait_all("CreateContainerError", f"{type(error).__name__}: {error}")
                 await self._host.clock.sleep(_RETRY.delay(failures))
@@ -118,10 +124,7 @@ class PodLife:
             return
         place = await self._prepare()
         sandbox = self._sandbox = await self._take_sandbox(place)
-        self._lives = [
-            ContainerLife(self._host, self._pod, place, state, self._changed, self._grace)
-            for state in self._facts.containers
-        ]
+        self._lives = self._make_lives(place)
         self._changed()
         running = asyncio.create_task(self._run_containers(sandbox))
         try:
@@ -135,6 +138,12 @@ class PodLife:
             await _cancel(running)
         await sandbox.shutdown()
         self._sandbox = None
+
+    def _make_lives(self, place: PodPlace) -> list[ContainerLife]:
+        return [
+            ContainerLife(self._host, self._pod, place, state, self._changed, self._grace)
+            for state in self._facts.containers
+        ]
 
     async def _admit(self) -> bool:
         """Give the pod its address and GPUs, and say what it will not have."""
@@ -201,20 +210,24 @@ class PodLife:
 
     async def _prepare(self) -> PodPlace:
         """Make the volumes, however long it takes until that can be done."""
+        place = self._make_place()
+        failures = 0
+        while True:
+            try:
+                await place.volumes.prepare()
+                self._volumes = place.volumes
+                return place
+            except (KedgeError, OSError, ValueError) as error:
+                failures += 1
+                await self._tell_trouble("FailedMount", _explain(error), failures)
+
+    def _make_place(self) -> PodPlace:
         namespace = self._pod["metadata"].get("namespace", "default")
         volumes = Volumes(
             self._pod, self._dir, self._host.settings.volumes_dir, self._host.cluster,
             self._host.fetcher(namespace), self._host.allocatable,
         )  # fmt: skip
-        failures = 0
-        while True:
-            try:
-                await volumes.prepare()
-                self._volumes = volumes
-                return PodPlace(self._dir, self._facts.address, volumes)
-            except (KedgeError, OSError, ValueError) as error:
-                failures += 1
-                await self._tell_trouble("FailedMount", _explain(error), failures)
+        return PodPlace(self._dir, self._facts.address, volumes)
 
     async def _tell_trouble(self, reason: str, message: str, failures: int) -> None:
         """Something that all containers wait for cannot be had yet."""
@@ -239,9 +252,9 @@ class PodLife:
         return await self._host.sandboxes.create(self._uid, place.volumes.memory_volumes())
 
     def _forget_runs(self, place: PodPlace) -> None:
-        for state in self._facts.containers:
-            life = ContainerLife(self._host, self._pod, place, state, self._changed, self._grace)
+        for life in self._make_lives(place):
             life.note_loss()
+            state = life.state
             if state.role == "init" and state.terminated is not None:
                 state.mark_waiting("PodInitializing")
         self._facts.initialized = False
@@ -318,11 +331,11 @@ class PodLife:
         return _DEFAULT_GRACE
 
     async def _end(self) -> None:
+        if self._sandbox is None:
+            self._sandbox = await self._host.sandboxes.adopt(self._uid)
         if not self._vanished:
-            if self._facts.address and self._sandbox is not None:
+            if self._sandbox is not None:
                 await self._drain()
-            if self._sandbox is None:
-                self._sandbox = await self._host.sandboxes.adopt(self._uid)
             vanishing = asyncio.create_task(self._wait_vanished())
             stopping = asyncio.create_task(self._stop_politely())
             await asyncio.wait({vanishing, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -350,6 +363,8 @@ class PodLife:
 
     async def _stop_politely(self) -> None:
         if self._sandbox is not None:
+            # An agent that came while the pod was ending has not begun its containers' lives.
+            self._lives = self._lives or self._make_lives(self._make_place())
             await self._stop_containers(self._sandbox, self._grace)
             if self._facts.phase in ("Pending", "Running"):
                 self._finish()
@@ -399,8 +414,10 @@ class PodLife:
         while True:
             await self._dirty.wait()
             self._dirty.clear()
-            status = make_status(self._pod, self._facts, self._host.clock.now())
-            if _same(status, self._published):
+            status = make_status(
+                self._pod, self._facts, self._host.clock.now(), self._published or {}
+            )
+            if status == self._published:
                 continue
             try:
                 await self._write_status(status)
@@ -451,10 +468,6 @@ def _facts_of(pod: Object, host: Host) -> PodFacts:
         message=status.get("message") or "",
         containers=[restored(state, told) for state in states],
     )
-
-
-def _same(status: Object, published: Object | None) -> bool:
-    return published is not None and status == published
 
 
 def _explain(error: Exception) -> str:

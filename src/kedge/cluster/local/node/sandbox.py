@@ -278,7 +278,11 @@ class Sandboxes:
             theirs.close()
         sandbox = Sandbox(path, ours)
         await sandbox.open()
-        await sandbox.birth()
+        try:
+            await sandbox.birth()
+        except BaseException:
+            sandbox.close()
+            raise
         return sandbox
 
     async def adopt(self, uid: str) -> Sandbox | None:
@@ -337,12 +341,12 @@ class Sandboxes:
             start_new_session=True,
         )  # fmt: skip
         theirs.close()
+        self._control = ours
         ours.setblocking(False)
         said = await asyncio.get_running_loop().sock_recv(ours, 1 << 16)
         if not said:
-            ours.close()
+            self._forget_template()
             raise SandboxError("the shim template ended at its start")
-        self._control = ours
         self.isolation = IsolationFacts(**json.loads(said))
 
     def _forget_template(self) -> None:

@@ -120,8 +120,14 @@ def container_id(uid: str, name: str, attempt: int) -> str:
     return f"kedge://{uid}/{name}/{attempt}"
 
 
-def make_status(pod: Object, facts: PodFacts, now: datetime) -> Object:
-    """The whole status; conditions of other writers are kept from `pod`."""
+def make_status(
+    pod: Object, facts: PodFacts, now: datetime, published: Object | None = None
+) -> Object:
+    """The whole status; conditions of other writers are kept from `pod`.
+
+    Args:
+        published: what we wrote last, of which `pod` may not tell yet.
+    """
     uid = pod["metadata"].get("uid", "")
     status: Object = {
         "phase": facts.phase,
@@ -131,7 +137,7 @@ def make_status(pod: Object, facts: PodFacts, now: datetime) -> Object:
         # A merge patch removes what is null.
         "reason": facts.reason or None,
         "message": facts.message or None,
-        "conditions": _conditions(pod, facts, now),
+        "conditions": _conditions(pod, facts, now, published or {}),
         "containerStatuses": [_container(s, uid) for s in facts.of_role("main")],
     }
     if facts.address:
@@ -168,7 +174,7 @@ def _state(state: ContainerState) -> Object:
     return {"waiting": {"reason": reason, **({"message": message} if message else {})}}
 
 
-def _conditions(pod: Object, facts: PodFacts, now: datetime) -> list[Object]:
+def _conditions(pod: Object, facts: PodFacts, now: datetime, published: Object) -> list[Object]:
     unready = [s.name for s in facts.of_role("main", "sidecar") if not s.ready]
     ended = facts.phase in ("Succeeded", "Failed")
     before = {c["type"]: c for c in (pod.get("status") or {}).get("conditions") or []}
@@ -192,6 +198,9 @@ def _conditions(pod: Object, facts: PodFacts, now: datetime) -> list[Object]:
         "ContainersReady": (containers_ready, why),
         "Ready": (ready, why if not containers_ready else gated),
     }
+    for condition in published.get("conditions") or []:
+        if condition["type"] in wanted:
+            before[condition["type"]] = condition
     ours = [_condition(type, good, why, before.get(type), now)
             for type, (good, why) in wanted.items()]  # fmt: skip
     return [c for type, c in before.items() if type not in wanted] + ours
