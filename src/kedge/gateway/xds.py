@@ -10,9 +10,10 @@ which versions it has and gets the difference only.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -181,23 +182,18 @@ class Connection:
             self._cold_since = self._now()
         self._cold[name] = number
 
-    async def responses(self) -> Any:
+    async def responses(self) -> AsyncIterator[bytes]:
         """All responses, as they fall due, without end."""
         while True:
             self._wake.clear()
             if self._server.opened:
-                for response in self._due():
+                for response in self.due():
                     yield response
                 if self.settled and not self.caught_up and not self.rejected:
                     self.caught_up = True
                     self._server.on_acknowledged("", [])
-            if self._cold:
-                try:
-                    await asyncio.wait_for(self._wake.wait(), PATIENCE)
-                except TimeoutError:
-                    self._lose_patience()
-            else:
-                await self._wake.wait()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), PATIENCE if self._cold else None)
 
     def _lose_patience(self) -> None:
         if self._cold and self._now() - self._cold_since >= PATIENCE:
@@ -205,11 +201,13 @@ class Connection:
                         self.node, len(self._cold), next(iter(self._cold)))  # fmt: skip
             self._cold.clear()
 
-    def _due(self) -> Iterable[Any]:
+    def due(self) -> Iterable[bytes]:
+        """The responses whose turn has come, packed."""
         if CLUSTER in self._asked:
             yield from self._clusters_due()
         if ENDPOINT in self._asked:
             yield from self._endpoints_due()
+        self._lose_patience()
         if self._cold or self._is_awaiting(CLUSTER):
             return
         for type in (LISTENER, ROUTE):
@@ -221,7 +219,7 @@ class Connection:
     def _is_awaiting(self, *types: str) -> bool:
         return any(type in types for type, _, _ in self._pending.values())
 
-    def _clusters_due(self) -> Iterable[Any]:
+    def _clusters_due(self) -> Iterable[bytes]:
         changed, gone = self._differing(CLUSTER, self._dirty[CLUSTER])
         self._dirty[CLUSTER] = gone
         for name in gone:
@@ -235,7 +233,7 @@ class Connection:
                 self._chill(resource.name, number)
             yield self._respond(CLUSTER, changed, [], number)
 
-    def _endpoints_due(self) -> Iterable[Any]:
+    def _endpoints_due(self) -> Iterable[bytes]:
         subscribed = self._subscribed[ENDPOINT]
         names = (self._dirty[ENDPOINT] | self._again) & subscribed
         self._dirty[ENDPOINT].clear()
@@ -250,7 +248,7 @@ class Connection:
             yield self._respond(ENDPOINT, changed, [], next(self._nonces))
         self._unanswered.discard(ENDPOINT)
 
-    def _plain_due(self, type: str) -> Iterable[Any]:
+    def _plain_due(self, type: str) -> Iterable[bytes]:
         names = self._dirty[type]
         if type not in _WILDCARD:
             names = names & self._subscribed[type]
@@ -259,7 +257,7 @@ class Connection:
         if changed or gone or type in self._unanswered:
             yield self._respond(type, changed, sorted(gone), next(self._nonces))
 
-    def _removals_due(self) -> Iterable[Any]:
+    def _removals_due(self) -> Iterable[bytes]:
         gone = sorted(self._dirty[CLUSTER])
         if gone:
             self._dirty[CLUSTER] = set()

@@ -1,0 +1,98 @@
+"""What an HTTPRoute's status says of it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from tests.unit.gateway.objects import compile_all, make_http_route, make_rule, make_service
+
+from kedge.gateway.status import (
+    ANSWERING,
+    CONTROLLER,
+    Condition,
+    Reach,
+    current_condition,
+    judge,
+    make_status,
+)
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+LATER = datetime(2026, 1, 2, tzinfo=UTC)
+SERVICES = [make_service("a"), make_service("b")]
+
+
+def answering(
+    *rules: dict[str, Any],
+    confirmed: bool = True,
+    reach: dict[str, Reach] | None = None,
+    refusal: str = "",
+) -> Condition:
+    [compiled] = compile_all([make_http_route("r", *rules), *SERVICES])
+    found = reach or {}
+    return judge(
+        compiled, confirmed, lambda name: found.get(name, Reach.ANSWERING), refusal
+    )[-1]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("case", "reason", "words"),
+    [
+        ({}, "Answering", "A request sent now is answered."),
+        ({"confirmed": False}, "NotAcknowledged", "not yet taken in the route"),
+        (
+            {"reach": {"default/b/80": Reach.NONE}},
+            "NoReadyEndpoints",
+            "Service default/b port 80 has no ready endpoint",
+        ),
+        ({"reach": {"default/a/80": Reach.SENT}}, "NotAcknowledged", "Service default/a port 80"),
+        ({"refusal": "bad regex"}, "NotAccepted", "not accepted"),
+    ],
+)
+def test_answering(case: dict[str, Any], reason: str, words: str) -> None:
+    found = answering(make_rule("a"), make_rule("b"), **case)
+    assert (found.type, found.reason, found.status) == (ANSWERING, reason, reason == "Answering")
+    assert words in found.message
+
+
+def test_a_backend_without_a_share_need_not_be_ready() -> None:
+    refs = [{"name": "a", "port": 80}, {"name": "b", "port": 80, "weight": 0}]
+    assert answering({"backendRefs": refs}, reach={"default/b/80": Reach.NONE}).status
+    assert answering({"backendRefs": refs[1:]}).reason == "NoBackends"
+
+
+def test_references_and_acceptance() -> None:
+    [compiled] = compile_all([make_http_route("r", make_rule("absent"))])
+    accepted, resolved, _ = judge(compiled, True, lambda _: Reach.NONE, "")
+    assert accepted.status
+    assert (resolved.status, resolved.reason) == (False, "BackendNotFound")
+    [compiled] = compile_all([make_http_route("r", {"filters": [{"type": "What"}]})])
+    accepted, _, answer = judge(compiled, True, lambda _: Reach.NONE, "")
+    assert (accepted.status, accepted.reason) == (False, "UnsupportedValue")
+    assert answer.reason == "NotAccepted"
+
+
+def test_status_keeps_others_parents_and_times_of_what_did_not_change() -> None:
+    route = make_http_route("r")
+    other = {"controllerName": "istio.io/gateway", "parentRef": {"name": "x"}, "conditions": []}
+    route["status"] = {"parents": [other]}
+    yes = Condition(ANSWERING, True, "Answering", "")
+    first = make_status(route, "kedge/kedge-gateway", 1, [yes], NOW)
+    assert first["parents"][0] == other
+    mine = first["parents"][1]
+    assert mine["controllerName"] == CONTROLLER
+    assert mine["parentRef"] == route["spec"]["parentRefs"][0]
+
+    route["status"] = first
+    assert make_status(route, "kedge/kedge-gateway", 1, [yes], LATER) == first
+    again = make_status(route, "kedge/kedge-gateway", 2, [yes], LATER)
+    condition = again["parents"][1]["conditions"][0]
+    assert condition["observedGeneration"] == 2
+    assert condition["lastTransitionTime"] == "2026-01-01T00:00:00Z"
+    no = Condition(ANSWERING, False, "NoReadyEndpoints", "")
+    route["status"] = make_status(route, "kedge/kedge-gateway", 2, [no], LATER)
+    condition = current_condition(route, ANSWERING) or {}
+    assert (condition["status"], condition["lastTransitionTime"]) == (
+        "False", "2026-01-02T00:00:00Z",
+    )  # fmt: skip
