@@ -229,7 +229,7 @@ def test_run_serves_a_file_and_prints_a_command_that_works(
     out, _ = shell("run", str(iris / "model.joblib"), "--name", "cli-run")
     assert "kind: InferenceService" in out
     assert "name: sklearn" in out
-    command = out[out.index("curl ") :]
+    command = out[out.index("curl ") :].strip()
     answered = subprocess.run(["sh", "-c", command + " -s"], capture_output=True, text=True)
     assert answered.returncode == 0, answered.stderr
     assert json.loads(answered.stdout)["outputs"][0]["shape"] == [1]

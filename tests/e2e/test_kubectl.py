@@ -31,6 +31,18 @@ def isvc(
     wait_for(lambda: NAME not in kedge.kubectl("get", "isvc,deploy,rs,pods,svc,httproutes"))
 
 
+def latest(kedge: RunningKedge) -> str:
+    """The Deployment of the newest revision, once it has all the traffic."""
+
+    def settled() -> str:
+        predictor = kedge.get("isvc", NAME)["status"]["components"]["predictor"]
+        newest = str(predictor["latestCreatedRevision"])
+        shares = {share["revisionName"]: share["percent"] for share in predictor["traffic"]}
+        return f"deployment/{newest}" if shares == {newest: 100} else ""
+
+    return wait_for(settled, 60)
+
+
 def test_apply_again_changes_nothing(kedge: RunningKedge, isvc: Path) -> None:
     assert "unchanged" in kedge.kubectl("apply", "-f", str(isvc))
     assert kedge.kubectl("diff", "-f", str(isvc)) == ""
@@ -86,7 +98,7 @@ def test_describe_tells_conditions_and_events(kedge: RunningKedge, isvc: Path) -
 
 def test_logs(kedge: RunningKedge, isvc: Path) -> None:
     selector = f"serving.kserve.io/inferenceservice={NAME}"
-    pod = kedge.kubectl("get", "pods", "-l", selector, "-o", "name").strip()
+    pod = kedge.kubectl("get", "pods", "-l", selector, "-o", "name").split()[0]
     assert kedge.kubectl("logs", pod, "--tail=5")
     following = subprocess.Popen(
         ["kubectl", "logs", "-f", pod, "-c", "kserve-container"],
@@ -121,8 +133,7 @@ def test_label_annotate_and_every_patch(kedge: RunningKedge, isvc: Path) -> None
     operations = [{"op": "replace", "path": "/metadata/annotations/note", "value": "replaced"}]
     kedge.kubectl("patch", "isvc", NAME, "--type=json", "-p", json.dumps(operations))
     assert kedge.get("isvc", NAME)["metadata"]["annotations"]["note"] == "replaced"
-    selector = f"serving.kserve.io/inferenceservice={NAME}"
-    deployment = kedge.kubectl("get", "deploy", "-l", selector, "-o", "name").strip()
+    deployment = latest(kedge)
     strategic = json.dumps({"metadata": {"annotations": {"note": "strategic"}}})
     kedge.kubectl("patch", deployment, "--type=strategic", "-p", strategic)
     kind, _, name = deployment.partition("/")
@@ -130,8 +141,8 @@ def test_label_annotate_and_every_patch(kedge: RunningKedge, isvc: Path) -> None
 
 
 def test_scale_and_rollout_status(kedge: RunningKedge, isvc: Path) -> None:
-    selector = f"serving.kserve.io/inferenceservice={NAME}"
-    deployment = kedge.kubectl("get", "deploy", "-l", selector, "-o", "name").strip()
+    deployment = latest(kedge)
+    selector = f"serving.knative.dev/revision={deployment.partition('/')[2]}"
     assert "scaled" in kedge.kubectl("scale", deployment, "--replicas=2")
     status = kedge.kubectl("rollout", "status", deployment, "--timeout=60s")
     assert "successfully rolled out" in status

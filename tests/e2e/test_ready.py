@@ -77,7 +77,7 @@ def test_a_request_at_the_event_that_says_ready_is_answered(
         url = seen["status"]["address"]["url"]
         path = url.partition(f":{kedge.port}")[2]
         status, answer = kedge.post(f"{path}/v1/models/{name}:predict", {"instances": ROWS})
-        assert (status, answer) == (200, {"predictions": [1, 1]}), f"turn {turn}"
+        assert (status, answer) == (200, {"predictions": [1, 1]}), f"turn {turn}: {answer}"
         assert grpc_answer(kedge, name) == [1, 1], f"turn {turn}"
         objects.delete_namespaced_custom_object(*COLLECTION, name)
 
