@@ -17,7 +17,7 @@ from typing import Any, Literal, cast
 from kedge.protocol.errors import InferenceError, ServingError, Unsupported
 from kedge.protocol.inference import InferRequest, InferResponse, ModelMetadata, ServerMetadata
 from kedge.server.log import RequestLog, logger
-from kedge.server.model import ArrayModel, Headers, Model
+from kedge.server.model import ArrayModel, Headers, Model, row_count
 from kedge.server.repository import Entry, Repository
 
 Verb = Literal["predict", "explain"]
@@ -56,16 +56,22 @@ class DataPlane:
         self, entry: Entry, payload: Any, request_id: str, headers: Headers | None = None
     ) -> Answer | Coroutine[Any, Any, Answer]:
         """The prediction, or a coroutine that gives it."""
-        if entry.plain and entry.pace.inline:
-            return self._run_plain(entry, cast(ArrayModel, entry.model), payload, request_id)
+        if entry.plain:
+            return self._plain(entry, cast(ArrayModel, entry.model), payload, request_id)
         return self.answer(entry, "predict", payload, request_id, headers or {})
 
-    def _run_plain(self, entry: Entry, model: ArrayModel, payload: Any, request_id: str) -> Answer:
-        """The shortest way: no coroutine, no step but the model's own."""
+    def _plain(
+        self, entry: Entry, model: ArrayModel, payload: Any, request_id: str
+    ) -> Answer | Coroutine[Any, Any, Answer]:
+        """The shortest way: no step but the model's own, and no coroutine when it is quick."""
         started = perf_counter()
         try:
             rows, outputs = model.rows(payload)
             ready = perf_counter()
+            count = row_count(rows)
+            if not entry.pace.inline or count > entry.pace.rows:
+                work = partial(model.compute, rows, outputs)
+                return self._plain_later(entry, model, payload, work, count, request_id)
             results = model.compute(rows, outputs)
             computed = perf_counter()
             answer = model.answer(payload, results)
@@ -73,15 +79,45 @@ class DataPlane:
             raise
         except Exception as error:
             raise _failed(model, error) from error
-        ended = perf_counter()
-        metrics = entry.metrics
-        metrics.preprocess.observe(ready - started)
-        metrics.predict.observe(computed - ready)
-        metrics.postprocess.observe(ended - computed)
-        entry.pace.note(computed - ready)
-        if self._log is not None:
-            self._log.latency(request_id, ready - started, 0.0, computed - ready, ended - computed)
+        entry.pace.note(computed - ready, count)
+        self._note(entry, request_id, ready - started, computed - ready, perf_counter() - computed)
         return answer
+
+    async def _plain_later(
+        self,
+        entry: Entry,
+        model: ArrayModel,
+        payload: Any,
+        work: Callable[[], Any],
+        count: int,
+        request_id: str,
+    ) -> Answer:
+        """The same in the model's thread: reading and answering stay on the loop."""
+        started = perf_counter()
+        entry.metrics.in_flight += 1
+        try:
+            results, seconds = await entry.worker.run(work)
+            computed = perf_counter()
+            answer = model.answer(payload, results)
+        except ServingError:
+            raise
+        except Exception as error:
+            raise _failed(model, error) from error
+        finally:
+            entry.metrics.in_flight -= 1
+        entry.pace.note(seconds, count)
+        self._note(entry, request_id, 0.0, computed - started, perf_counter() - computed)
+        return answer
+
+    def _note(
+        self, entry: Entry, request_id: str, before: float, predict: float, after: float
+    ) -> None:
+        metrics = entry.metrics
+        metrics.preprocess.observe(before)
+        metrics.predict.observe(predict)
+        metrics.postprocess.observe(after)
+        if self._log is not None:
+            self._log.latency(request_id, before, 0.0, predict, after)
 
     async def answer(
         self, entry: Entry, verb: Verb, payload: Any, request_id: str, headers: Headers

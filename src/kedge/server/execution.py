@@ -24,18 +24,27 @@ class Pace:
     """Whether a model is quick enough to run where the request is.
 
     Attributes:
-        inline: the present decision.
+        inline: the present decision for a request of ordinary size.
+        rows: the most rows that are expected to stay within the limit. One row's time is mostly
+            the framework's overhead, so this starts low and grows with the widest request seen.
     """
 
-    __slots__ = ("_recent", "inline", "limit")
+    __slots__ = ("_recent", "_widest", "inline", "limit", "rows")
 
     def __init__(self, limit: float = QUICK_SECONDS) -> None:
         self.inline = False
         self.limit = limit
+        self.rows = 1
+        self._widest = 0
         self._recent: list[float] = []
 
-    def note(self, seconds: float) -> None:
+    def note(self, seconds: float, rows: int = 1) -> None:
         """Counts one run; every few runs the decision is taken anew."""
+        if rows > self._widest:
+            self._widest = rows
+            self.rows = max(1, int(self.limit * rows / max(seconds, 1e-9)))
+        if rows > self.rows:
+            return
         recent = self._recent
         recent.append(seconds)
         if len(recent) >= _WINDOW:
@@ -46,6 +55,8 @@ class Pace:
         """Takes the decision from runs made on purpose; the first one paid for lazy set-up."""
         settled = durations[1:] or durations
         self.inline = bool(settled) and median(settled) < self.limit
+        if settled:
+            self.note(median(settled))
 
 
 class Worker(Generic[Answer]):

@@ -163,6 +163,13 @@ class ArrayModel(Model):
         return {"predictions": [dict(zip(names, row, strict=True)) for row in table]}
 
 
+def row_count(rows: Rows) -> int:
+    """How many rows there are; a number alone counts as one."""
+    if isinstance(rows, np.ndarray):
+        return len(rows) if rows.ndim else 1
+    return len(rows)
+
+
 def _holds_objects(payload: Any) -> bool:
     if not isinstance(payload, dict):
         return False
