@@ -76,21 +76,27 @@ async def _apply_one(
             obj = {**obj, "metadata": metadata}
         try:
             before = await client.get(kind, str(metadata.get("name")), metadata.get("namespace"))
-            version = before["metadata"]["resourceVersion"]
         except NotFound:
-            version = ""
+            before = {}
         _, stored = await client.apply(obj, where=manifest.where, dry_run=dry_run)
     except Unauthorized:
         raise
     except (ApiError, ManifestError) as error:
         output.fail(_placed(error, manifest.where, describe))
         return None
-    done = "created" if not version else "configured"
-    if version and stored["metadata"]["resourceVersion"] == version:
-        done = "unchanged"
+    done = "created"
+    if before:
+        done = "unchanged" if _written(before) == _written(stored) else "configured"
     dry = " (dry run)" if dry_run else ""
     output.say(f"{str(kind).lower()}/{stored['metadata']['name']} {done}{dry}")
     return {**stored, "kind": kind.kind}
+
+
+def _written(obj: dict[str, Any]) -> dict[str, Any]:
+    """What people write of an object: not its status, nor what the API counts and notes."""
+    counted = ("resourceVersion", "managedFields", "generation")
+    metadata = {key: value for key, value in obj["metadata"].items() if key not in counted}
+    return {**{key: obj[key] for key in obj if key != "status"}, "metadata": metadata}
 
 
 def _placed(error: KedgeError, where: str, describe: Any) -> str:
