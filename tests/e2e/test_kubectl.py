@@ -134,10 +134,10 @@ def test_label_annotate_and_every_patch(kedge: RunningKedge, isvc: Path) -> None
     kedge.kubectl("patch", "isvc", NAME, "--type=json", "-p", json.dumps(operations))
     assert kedge.get("isvc", NAME)["metadata"]["annotations"]["note"] == "replaced"
     deployment = latest(kedge)
-    strategic = json.dumps({"metadata": {"annotations": {"note": "strategic"}}})
+    strategic = json.dumps({"metadata": {"annotations": {"mine": "strategic"}}})
     kedge.kubectl("patch", deployment, "--type=strategic", "-p", strategic)
     kind, _, name = deployment.partition("/")
-    assert kedge.get(kind, name)["metadata"]["annotations"]["note"] == "strategic"
+    assert kedge.get(kind, name)["metadata"]["annotations"]["mine"] == "strategic"
 
 
 def test_scale_and_rollout_status(kedge: RunningKedge, isvc: Path) -> None:
