@@ -20,7 +20,7 @@ import msgspec
 
 from kedge.api.scheme import Kind
 from kedge.cluster.base import EventType, Object
-from kedge.cluster.errors import Unavailable
+from kedge.cluster.errors import Gone, Unavailable
 from kedge.cluster.local.fields import fields_of
 from kedge.cluster.local.store.history import Change, History, Subscription
 from kedge.cluster.local.store.schema import MEMORY, connect, open_store
@@ -220,8 +220,11 @@ class Store:
         """Changes of `kind` (of every kind when None) after version `since` (from now on).
 
         Raises:
-            Gone: changes after `since` are no longer known.
+            Gone: changes after `since` are no longer known, or `since` was never reached (a client
+                may have seen what a loss of power took back).
         """
+        if since is not None and since > self._version:
+            raise Gone(f"Too large resource version: {since}, current: {self._version}")
         return self._history.follow(kind, since)
 
     def check_resumable(self, kind: Kind, since: int) -> None:

@@ -50,8 +50,8 @@ def decode(body: bytes) -> dict[str, Any]:
     if not body.startswith(MAGIC):
         raise BadRequest("the body is no Kubernetes protobuf: it lacks the prefix k8s")
     try:
-        envelope = {number: value for number, value in _read(body[len(MAGIC) :])}
-        named = {number: value for number, value in _read(_bytes(envelope.get(1, b"")))}
+        envelope = dict(_read(body[len(MAGIC) :]))
+        named = dict(_read(_bytes(envelope.get(1, b""))))
         api_version, kind = _text(named.get(1, b"")), _text(named.get(2, b""))
         package = "meta" if kind == "DeleteOptions" else _PACKAGES.get(api_version, "")
         message = f"{package}.{kind}"

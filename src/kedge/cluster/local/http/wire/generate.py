@@ -3,9 +3,9 @@
     python -m kedge.cluster.local.http.wire.generate API_CHECKOUT APIMACHINERY_CHECKOUT
 
 The arguments are checkouts of the modules k8s.io/api and k8s.io/apimachinery. The result holds
-every message that the served kinds need: `{"core.ConfigMap": ["1 metadata meta.ObjectMeta", ...]}`,
-a field's number, JSON name and type. A JSON name of `-` is inlined into its parent; a type may begin
-with `[]` (list), `{}` (map by string); a name ending in `?` is left out when it is zero.
+every message that the served kinds need: `{"core.Pod": ["1 metadata meta.ObjectMeta", ...]}`, a
+field's number, JSON name and type. A field named `-` is inlined into its parent, one named with `?`
+left out when it is zero; a type may begin with `[]` (list) or `{}` (map by string).
 """
 
 from __future__ import annotations
