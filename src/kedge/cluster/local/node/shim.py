@@ -397,8 +397,8 @@ class Shim:
             request = json.loads(line)
             try:
                 answer = getattr(self, "do_" + request["op"])(request)
-            except OSError as error:
-                answer = {"error": str(error), "step": "shim"}
+            except Exception as error:  # Whatever it was: the pod's life hangs on this process.
+                answer = {"error": f"{type(error).__name__}: {error}", "step": "shim"}
             if answer is not None:
                 self._tell({"id": request["id"], **answer})
 
@@ -568,16 +568,17 @@ class Shim:
         self._tell({"id": run.id, "code": code, "output": output, "timed_out": run.timed_out})
 
     def _patience(self) -> float | None:
-        if not self._execs:
+        """Milliseconds until the next command's time is up."""
+        deadlines = [run.deadline for run in self._execs.values() if not run.timed_out]
+        if not deadlines:
             return None
-        now = time.monotonic()
-        return max(0.0, min(e.deadline for e in self._execs.values()) - now) * 1000 + 1
+        return max(0.0, min(deadlines) - time.monotonic()) * 1000 + 1
 
     def _expire(self) -> None:
         now = time.monotonic()
         for run in self._execs.values():
             if run.deadline <= now and not run.timed_out:
-                run.timed_out, run.deadline = True, float("inf")
+                run.timed_out = True
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(run.pid, signal.SIGKILL)
                 with contextlib.suppress(ProcessLookupError):
