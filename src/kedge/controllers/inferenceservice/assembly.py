@@ -14,12 +14,18 @@ from kedge.api.inferenceservice.defaults import deployment_mode
 from kedge.cluster.base import Object
 from kedge.controllers.inferenceservice import multinode, pod, server_types
 from kedge.controllers.inferenceservice.components import Component, ServicePlan, Warned, Worker
-from kedge.controllers.inferenceservice.effects import effect_warnings, sidecar_annotations
+from kedge.controllers.inferenceservice.effects import (
+    annotation_warnings,
+    effect_warnings,
+    metric_annotations,
+    sidecar_annotations,
+)
 from kedge.controllers.inferenceservice.errors import BuildError, InvalidSpec
 from kedge.controllers.inferenceservice.merge import Tree, get_env
 from kedge.controllers.inferenceservice.metadata import component_annotations, component_labels
 from kedge.controllers.inferenceservice.names import (
     AUTOSCALER_CLASS,
+    DEPLOYMENT_MODE,
     SERVER_CONTAINER,
     ComponentKind,
     component_name,
@@ -52,7 +58,8 @@ class _Assembly:
         self.metadata = isvc["metadata"]
         self.name = str(self.metadata["name"])
         self.namespace = str(self.metadata["namespace"])
-        self.warnings: list[Warned] = []
+        own = self.metadata.get("annotations") or {}
+        self.warnings: list[Warned] = annotation_warnings("metadata", own, self.mode)
 
     def plan(self) -> ServicePlan:
         built: dict[ComponentKind, Component] = {}
@@ -63,6 +70,7 @@ class _Assembly:
             if spec is None:
                 continue
             try:
+                self._check_mode()
                 built[kind] = self._component(kind, spec)
                 if kind is ComponentKind.PREDICTOR:
                     canaries = self._canaries(spec)
@@ -80,6 +88,14 @@ class _Assembly:
             errors=errors,
             warnings=tuple(self.warnings),
         )
+
+    def _check_mode(self) -> None:
+        if self.mode is DeploymentMode.MODEL_MESH:
+            raise InvalidSpec(
+                "The deployment mode ModelMesh is not supported.",
+                fix=f"Set the annotation {DEPLOYMENT_MODE} to Standard or Knative.",
+                reason="ModelMeshNotSupported",
+            )
 
     def _component(self, kind: ComponentKind, spec: Mapping[str, Any]) -> Component:
         if kind is ComponentKind.PREDICTOR:
@@ -295,7 +311,7 @@ class _Assembly:
             ],
             self.config.inference_service.disallowed_annotations,
         )
-        return labels, annotations
+        return labels, {**metric_annotations(annotations, self.config), **annotations}
 
     def _finish(
         self,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from kedge.controllers.inferenceservice import names
 from kedge.controllers.inferenceservice.components import Warned
 from kedge.controllers.inferenceservice.names import INTERNAL, ComponentKind
 from kedge.settings.serving import DeploymentMode, ServingConfig
@@ -50,6 +51,31 @@ def _batcher(kind: ComponentKind, batcher: Mapping[str, Any] | None) -> dict[str
     return annotations
 
 
+def metric_annotations(annotations: Mapping[str, str], config: ServingConfig) -> dict[str, str]:
+    """Annotations by which Prometheus finds the server's metrics, where that is asked for."""
+    asked = annotations.get(names.ENABLE_PROMETHEUS_SCRAPING)
+    if (asked or config.metrics_aggregator.enable_prometheus_scraping) != "true":
+        return {}
+    found = {"prometheus.io/scrape": "true"}
+    for name, default in (("port", "8080"), ("path", "/metrics")):
+        found[f"prometheus.io/{name}"] = annotations.get(f"prometheus.kserve.io/{name}", default)
+    return found
+
+
+def annotation_warnings(
+    path: str, annotations: Mapping[str, str], mode: DeploymentMode
+) -> list[Warned]:
+    """Annotations that are understood but change nothing in this release."""
+    found = []
+    for key, value in annotations.items():
+        if key == names.ENABLE_METRIC_AGGREGATION and value == "true":
+            why = "there is no proxy whose metrics would be joined; the server's own are served."
+            found.append(Warned(f"{path}.annotations[{key}]", why))
+        elif key.startswith(f"{names.AUTOSCALING}/") and mode is DeploymentMode.KNATIVE:
+            found.append(Warned(f"{path}.annotations[{key}]", _FIXED))
+    return found
+
+
 def effect_warnings(
     kind: ComponentKind, spec: Mapping[str, Any], mode: DeploymentMode
 ) -> list[Warned]:
@@ -64,7 +90,8 @@ def effect_warnings(
             "it names no storage; the server is started without a model, and loading models later"
             " (TrainedModel) is not in this release."
         )
-    return [Warned(f"spec.{kind}.{name}", why) for name, why in found.items()]
+    warnings = [Warned(f"spec.{kind}.{name}", why) for name, why in found.items()]
+    return warnings + annotation_warnings(f"spec.{kind}", spec.get("annotations") or {}, mode)
 
 
 _FIXED = "the number of pods is fixed at minReplicas in this release."

@@ -62,3 +62,9 @@ class InvalidWorkerSpec(BuildError):
     """A multi-node service that does not add up."""
 
     reason = "InvalidWorkerSpec"
+
+
+class Refused(BuildError):
+    """The API does not take an object that was made of the service."""
+
+    reason = "Refused"

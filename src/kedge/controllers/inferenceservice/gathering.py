@@ -45,11 +45,10 @@ async def gather(
         return found[name]
 
     for component in _needing_credentials(isvc, config):
-        account = await take(
-            accounts, SERVICE_ACCOUNT, str(component.get("serviceAccountName") or "default")
-        )
-        for name in _secret_names(isvc, component, account, config):
-            await take(secrets, SECRET, name)
+        name = component.get("serviceAccountName") or component.get("serviceAccount") or "default"
+        account = await take(accounts, SERVICE_ACCOUNT, str(name))
+        for secret in _secret_names(isvc, component, account, config):
+            await take(secrets, SECRET, secret)
     return Surroundings(
         runtimes=cache.list(SERVING_RUNTIME, namespace),
         cluster_runtimes=cache.list(CLUSTER_SERVING_RUNTIME),

@@ -53,6 +53,9 @@ APPLIED_HASH = f"{KEDGE}/applied-hash"
 INITIAL_REPLICAS = f"{KEDGE}/replicas"
 """Annotation on a Deployment: the count that the service asks for, when last written."""
 
+KEEPALIVE = f"{KEDGE}/keepalive-seconds"
+"""Annotation on a Service: how long its server keeps idle connections, in seconds."""
+
 ANSWERING = f"{KEDGE}/Answering"
 """Condition on an HTTPRoute's parent: a request sent now meets a ready pod."""
 

@@ -142,8 +142,17 @@ def _render(container: Tree, metadata: Mapping[str, Any]) -> Tree:
 
 
 def custom_pod(component: Mapping[str, Any]) -> Tree:
-    """The pod of a component made of containers; the server's comes first."""
+    """The pod of a component made of containers; the server's comes first.
+
+    Raises:
+        InvalidSpec: there are none.
+    """
     containers = copy.deepcopy(list(component.get("containers") or ()))
+    if not containers:
+        raise InvalidSpec(
+            "It has neither a `model` nor `containers`.",
+            fix=f"Give it a `model`, or a container named `{SERVER_CONTAINER}`.",
+        )
     containers.sort(key=lambda container: container.get("name") != SERVER_CONTAINER)
     return {**pod_fields(component), "containers": containers}
 

@@ -7,6 +7,7 @@ reconciles but what is in the cluster.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from kedge.api.inferenceservice import status as api
@@ -20,7 +21,7 @@ from kedge.api.scheme import (
     SERVICE,
 )
 from kedge.cluster.base import Cluster, Object
-from kedge.cluster.errors import NotFound
+from kedge.cluster.errors import ApiError, BadRequest, Forbidden, Invalid, NotFound
 from kedge.controllers.inferenceservice import names
 from kedge.controllers.inferenceservice.applier import Applier, applied_hash
 from kedge.controllers.inferenceservice.assembly import plan_service
@@ -29,7 +30,7 @@ from kedge.controllers.inferenceservice.children.httproute import make_routes
 from kedge.controllers.inferenceservice.children.service import make_gateway_service
 from kedge.controllers.inferenceservice.components import ServicePlan
 from kedge.controllers.inferenceservice.diagnosis import Diagnosis
-from kedge.controllers.inferenceservice.errors import BuildError, InvalidSpec
+from kedge.controllers.inferenceservice.errors import BuildError, InvalidSpec, Refused
 from kedge.controllers.inferenceservice.gathering import gather
 from kedge.controllers.inferenceservice.knative import KnativeMode
 from kedge.controllers.inferenceservice.names import ComponentKind
@@ -39,12 +40,14 @@ from kedge.controllers.inferenceservice.standard import StandardMode
 from kedge.controllers.inferenceservice.status import report
 from kedge.controllers.inferenceservice.surroundings import DEFAULT_CLUSTER_DOMAIN
 from kedge.lib.clock import SYSTEM_CLOCK, Clock
+from kedge.lib.errors import KedgeError
 from kedge.reconcile.controller import Key, Result
 from kedge.reconcile.events import EventRecorder
 from kedge.settings.serving import ConfigError, DeploymentMode, ServingConfig
 
 COMPONENT = "v1beta1Controllers"
 """The source of events, as KServe names it."""
+_REFUSALS = (Invalid, Forbidden, BadRequest)
 CHILDREN = (HTTP_ROUTE, HORIZONTAL_POD_AUTOSCALER, SERVICE, DEPLOYMENT)
 """Kinds of children, in the order in which they go: first the way in, last the pods."""
 
@@ -132,6 +135,16 @@ def _is_stopped(isvc: Object) -> bool:
     return str(annotations.get(names.STOP, "")).lower() == "true"
 
 
+def _refused(kind: ComponentKind, error: ApiError) -> Refused:
+    refused = Refused(
+        f"The API refused an object of the {kind}: {error.message}",
+        fix=error.fix or f"Correct `spec.{kind}` by what the message says.",
+        reason=error.reason,
+    )
+    refused.component = kind.value
+    return refused
+
+
 class _Pass:
     """One reconcile of one service."""
 
@@ -155,6 +168,14 @@ class _Pass:
     async def run(self) -> Result | None:
         try:
             return await self._run()
+        except (KedgeError, asyncio.CancelledError):
+            raise
+        except Exception as error:
+            # A mistake of ours must not look like a service that is still starting.
+            self.status.mark_predictor_not_ready(
+                "InternalError", f"Kedge failed: {type(error).__name__}: {error}"
+            )
+            raise
         finally:
             await self._write_status()
 
@@ -195,18 +216,8 @@ class _Pass:
         self.errors.update(plan.errors)
         return plan
 
-    async def _bring_about(
-        self, plan: ServicePlan, scope: Scope
-    ) -> StandardMode | KnativeMode | None:
+    async def _bring_about(self, plan: ServicePlan, scope: Scope) -> StandardMode | KnativeMode:
         """Make every component's workloads; one that fails does not keep the others."""
-        if plan.mode is DeploymentMode.MODEL_MESH:
-            error = InvalidSpec(
-                "The deployment mode ModelMesh is not supported.",
-                fix=f"Set the annotation {names.DEPLOYMENT_MODE} to Standard or Knative.",
-                reason="ModelMeshNotSupported",
-            )
-            self.errors.update(dict.fromkeys(plan.kinds(), error))
-            return None
         mode = StandardMode(scope) if plan.mode is DeploymentMode.STANDARD else KnativeMode(scope)
         for kind in plan.components:
             try:
@@ -214,6 +225,8 @@ class _Pass:
             except BuildError as error:
                 error.component = kind.value
                 self.errors[kind] = error
+            except _REFUSALS as error:
+                self.errors[kind] = _refused(kind, error)
         return mode
 
     async def _route(self, plan: ServicePlan, scope: Scope) -> None:
@@ -237,7 +250,7 @@ class _Pass:
         if self.errors:
             self.routes += [r for r in scope.routes if r["metadata"]["name"] not in written]
 
-    async def _clear_up(self, scope: Scope, mode: StandardMode | KnativeMode | None) -> None:
+    async def _clear_up(self, scope: Scope, mode: StandardMode | KnativeMode) -> None:
         """Delete what is not wanted any more, once nothing depends on it."""
         if self.errors or not self._is_settled(scope):
             return

@@ -91,7 +91,9 @@ def _hpa_metrics(component: Component) -> list[dict[str, Any]]:
     metrics = _metrics(component)
     if metrics:
         return [
-            _resource_metric(entry["resource"]["name"], _resource_target(entry["resource"]))
+            _resource_metric(
+                str(entry["resource"].get("name") or "cpu"), _resource_target(entry["resource"])
+            )
             for entry in metrics
             if entry.get("resource")
         ]
@@ -114,7 +116,7 @@ def _resource_metric(name: str, target: dict[str, Any]) -> dict[str, Any]:
 
 def _resource_target(resource: dict[str, Any]) -> dict[str, Any]:
     target = resource.get("target") or {}
-    if resource["name"] == "memory" and target.get("type") == "AverageValue":
+    if resource.get("name") == "memory" and target.get("type") == "AverageValue":
         return {"type": "AverageValue", "averageValue": target.get("averageValue")}
     return {
         "type": "Utilization",

@@ -17,6 +17,8 @@ from kedge.controllers.inferenceservice.pod import DEFAULT_PORT, GRPC_PORT, serv
 
 H2C = "kubernetes.io/h2c"
 HTTP_PORT = 80
+_KEDGE_KEEPALIVE = "75"
+"""Seconds for which Kedge's own server keeps an idle connection."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def make_service(plan: ServicePlan, component: Component, name: str | None = Non
         plan.isvc,
         name or component.name,
         labels={**component.labels, names.APP_LABEL: app},
-        annotations=component.annotations,
+        annotations={**_connection(component), **component.annotations},
     )
     service["spec"] = {
         "type": "ClusterIP",
@@ -118,6 +120,7 @@ def make_revision_service(plan: ServicePlan, component: Component, revision: str
             names.CONFIGURATION_LABEL: component.name,
             names.REVISION_LABEL: revision,
         },
+        annotations=_connection(component),
     )
     service["spec"] = {
         "type": "ClusterIP",
@@ -125,6 +128,15 @@ def make_revision_service(plan: ServicePlan, component: Component, revision: str
         "selector": {names.REVISION_LABEL: revision},
     }
     return service
+
+
+def _connection(component: Component) -> dict[str, str]:
+    """What the gateway has to know to reuse connections, where it is known."""
+    declared = component.annotations.get(names.KEEPALIVE)
+    image = str(serving_container(component.pod).get("image") or "")
+    if declared is None and is_kedge_server(image):
+        declared = _KEDGE_KEEPALIVE
+    return {} if declared is None else {names.KEEPALIVE: declared}
 
 
 def make_gateway_service(plan: ServicePlan, name: str, labels: Mapping[str, str]) -> Object:

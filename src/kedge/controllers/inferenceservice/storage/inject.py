@@ -292,7 +292,7 @@ class _Injection:
 
     def _access_by_account(self) -> Access:
         return credentials.from_service_account(
-            str(self.pod.get("serviceAccountName") or "default"),
+            str(self.pod.get("serviceAccountName") or self.pod.get("serviceAccount") or "default"),
             self.request.annotations,
             self.around,
             self.config.credentials,

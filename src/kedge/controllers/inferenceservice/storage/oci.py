@@ -122,7 +122,9 @@ def add_modelcar(
 
 def add_fetch_access(pod: Tree, init: Tree, settings: StorageInitializer) -> None:
     """Registry credentials of an init container that pulls the model's image itself."""
-    secrets = pod.get("imagePullSecrets") or ()
+    secrets = [
+        str(secret["name"]) for secret in pod.get("imagePullSecrets") or () if "name" in secret
+    ]
     if secrets:
         item = {"key": ".dockerconfigjson", "path": "config.json"}
         _add(
@@ -130,7 +132,7 @@ def add_fetch_access(pod: Tree, init: Tree, settings: StorageInitializer) -> Non
             {
                 "name": _FETCH_AUTH_VOLUME,
                 "secret": {
-                    "secretName": secrets[0]["name"], "items": [item], "defaultMode": 0o400,
+                    "secretName": secrets[0], "items": [item], "defaultMode": 0o400,
                 },
             },
         )  # fmt: skip

@@ -1,0 +1,107 @@
+"""The objects of a service when all its pods are ready and the gateway knows them: what the
+reconcile comes to, without a cluster to come to it in."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+
+from kedge.api.scheme import DEPLOYMENT
+from kedge.cluster.base import Object
+from kedge.controllers.inferenceservice import names
+from kedge.controllers.inferenceservice.children.autoscaler import (
+    make_autoscaler,
+    make_collector,
+)
+from kedge.controllers.inferenceservice.children.deployment import (
+    make_deployment,
+    make_revision,
+    make_worker_deployment,
+)
+from kedge.controllers.inferenceservice.children.httproute import (
+    Backend,
+    make_routes,
+    make_single_route,
+)
+from kedge.controllers.inferenceservice.children.service import (
+    make_gateway_service,
+    make_node_services,
+    make_revision_service,
+    make_service,
+    ports_of,
+)
+from kedge.controllers.inferenceservice.components import Component, ServicePlan
+from kedge.controllers.inferenceservice.names import ComponentKind
+from kedge.controllers.inferenceservice.standard import beside, fixed_replicas, needs_gateway
+from kedge.settings.serving import DeploymentMode
+
+Backends = dict[ComponentKind, Sequence[Backend]]
+
+
+def objects_at_rest(plan: ServicePlan) -> Iterator[Object]:
+    """Every child object, Deployments with the replicas they are created with."""
+    backends: Backends = {}
+    for kind, component in plan.components.items():
+        if plan.mode is DeploymentMode.KNATIVE:
+            yield from _knative(plan, component, backends)
+        else:
+            canaries = plan.canaries if kind is ComponentKind.PREDICTOR else ()
+            yield from _standard(plan, component, canaries, backends)
+    if plan.mode is DeploymentMode.KNATIVE and backends.get(plan.entry):
+        yield make_gateway_service(plan, plan.name, {names.ISVC_LABEL: plan.name})
+    yield from make_routes(plan, backends)
+    for canary in plan.canaries:
+        backend = Backend(canary.name, 100, ports_of(make_service(plan, canary)))
+        yield make_single_route(plan, canary.name, canary, backend)
+
+
+def _knative(plan: ServicePlan, component: Component, backends: Backends) -> Iterator[Object]:
+    yield _counted(make_revision(plan, component, 1), max(component.min_replicas, 1))
+    service = make_revision_service(plan, component, names.revision(component.name, 1))
+    yield service
+    yield make_gateway_service(plan, component.name, component.labels)
+    backends[component.kind] = [Backend(service["metadata"]["name"], 100, ports_of(service))]
+
+
+def _standard(
+    plan: ServicePlan,
+    component: Component,
+    canaries: Sequence[Component],
+    backends: Backends,
+) -> Iterator[Object]:
+    taken = sum(fixed_replicas(canary) for canary in canaries)
+    for variant in (beside(component, taken), *canaries):
+        yield _counted(make_deployment(plan, variant), fixed_replicas(variant))
+        yield from _autoscaling(plan, variant)
+    if component.worker is not None:
+        yield _counted(make_worker_deployment(plan, component), component.worker.replicas)
+        yield from make_node_services(plan, component)
+    stable = make_service(plan, component)
+    if needs_gateway(component, split=bool(canaries)):
+        yield make_gateway_service(plan, component.name, component.labels)
+        stable = make_service(plan, component, names.private_service(component.name))
+    yield stable
+    shares = [Backend(c.name, c.percent, ports_of(make_service(plan, c))) for c in canaries]
+    for canary in canaries:
+        yield make_service(plan, canary)
+    rest = 100 - sum(share.weight for share in shares)
+    backends[component.kind] = [
+        Backend(stable["metadata"]["name"], rest, ports_of(stable)), *shares,
+    ]  # fmt: skip
+
+
+def _autoscaling(plan: ServicePlan, component: Component) -> Iterator[Object]:
+    made = make_autoscaler(plan, component)
+    if made is not None:
+        yield made[1]
+    collector = make_collector(plan, component)
+    if collector is not None:
+        yield collector
+
+
+def _counted(deployment: Object, replicas: int) -> Object:
+    """A Deployment with its first replicas, which another field manager writes."""
+    assert deployment["kind"] == DEPLOYMENT.kind
+    counted = copy.deepcopy(deployment)
+    counted["spec"] = {"replicas": replicas, **counted["spec"]}
+    return counted
