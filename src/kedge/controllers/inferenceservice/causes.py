@@ -27,6 +27,8 @@ _MOUNT_EVENTS = frozenset(
 )
 _FIX = re.compile(r"\s*\bFix: (.+)$", re.DOTALL)
 _LAST_LINES = 5
+_PATIENCE = 4
+"""Seconds that any server may take to get ready, whatever its probe says."""
 _MESSAGE_LIMIT = 1500
 
 _MODEL_FILES = {
@@ -345,13 +347,13 @@ def _of_probe(pod: Object, scene: Scene) -> Cause | None:
         if running is None or status.get("ready"):
             continue
         name = str(status.get("name"))
+        if not _is_overdue(_spec_of(pod, status), status, running, scene):
+            continue
         failing = [
             str(event.get("message") or "")
             for event in scene.events
             if event.get("reason") == "Unhealthy" and _speaks_of(event, name, pod)
         ]
-        if not failing and not _overdue(_spec_of(pod, status), running, scene):
-            continue
         probe = _describe_probe(_spec_of(pod, status))
         told = failing[-1].removeprefix(f"{name}: ") if failing else ""
         seen = f"it runs, but {probe} has not succeeded"
@@ -380,17 +382,29 @@ def _speaks_of(event: Object, container: str, pod: Object) -> bool:
     return not any(message.startswith(f"{other}: ") for other in others)
 
 
-def _overdue(spec: Mapping[str, Any], running: Mapping[str, Any], scene: Scene) -> bool:
-    """Whether a probe has had all the time that its settings give it."""
-    probe = spec.get("readinessProbe") or {}
+def _is_overdue(
+    spec: Mapping[str, Any],
+    status: Mapping[str, Any],
+    running: Mapping[str, Any],
+    scene: Scene,
+) -> bool:
+    """Whether a container has had all the time that its probes give it.
+
+    As long as a startup probe has not succeeded, that one counts: the server is starting.
+    """
     started = running.get("startedAt")
     if scene.now is None or not started:
         return False
     age = (scene.now - datetime.fromisoformat(str(started))).total_seconds()
-    patience = int(probe.get("initialDelaySeconds") or 0) + int(
-        probe.get("periodSeconds") or 10
-    ) * int(probe.get("failureThreshold") or 3)
-    return age > patience
+    if spec.get("startupProbe") and not status.get("started"):
+        return age > _budget(spec["startupProbe"])
+    return age > max(_budget(spec.get("readinessProbe") or {}), _PATIENCE)
+
+
+def _budget(probe: Mapping[str, Any]) -> int:
+    """Seconds after which a probe that never succeeded counts as failed."""
+    period = int(probe.get("periodSeconds") or 10) * int(probe.get("failureThreshold") or 3)
+    return int(probe.get("initialDelaySeconds") or 0) + period
 
 
 def _describe_probe(spec: Mapping[str, Any]) -> str:
