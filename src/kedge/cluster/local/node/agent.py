@@ -99,6 +99,7 @@ class NodeAgent:
         self._settings.runtime_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
             host.cgroups = Cgroups.find(self._settings.data_dir)
+            host.cgroups.weigh(self._settings.capacity.cpu)
             isolation = await host.sandboxes.open()
             if isolation.refusal:
                 log.warning("pods have less isolation here: %s", isolation.refusal)

@@ -64,6 +64,11 @@ class Cgroups:
             found[controller] = _made(root, group, name) if root and group else None
         return cls(memory=found["memory"], cpu=found["cpu"])
 
+    def weigh(self, cores: float) -> None:
+        """All pods together weigh as much as the machine's cores, as on any Kubernetes node."""
+        if self.cpu is not None:
+            self._set_shares(self.cpu, max(2, int(cores * 1024)))
+
     def make(self, container: str, limits: Limits) -> list[str]:
         """A fresh group for a container's next run; the folders that its process must enter."""
         self.remove(container)
@@ -127,17 +132,22 @@ class Cgroups:
             _write(folder / "memory.memsw.limit_in_bytes", str(limit))
 
     def _limit_cpu(self, folder: Path, limits: Limits) -> None:
-        quota = int(limits.cpu * _PERIOD) if limits.cpu else None
+        self._set_shares(folder, limits.shares)
+        if not limits.cpu:
+            return
+        quota = int(limits.cpu * _PERIOD)
         if self.unified:
-            weight = 1 + (limits.shares - 2) * 9999 // 262142
-            _write(folder / "cpu.weight", str(min(10000, weight)))
-            if quota is not None:
-                _write(folder / "cpu.max", f"{quota} {_PERIOD}")
+            _write(folder / "cpu.max", f"{quota} {_PERIOD}")
         else:
-            _write(folder / "cpu.shares", str(limits.shares))
-            if quota is not None:
-                _write(folder / "cpu.cfs_period_us", str(_PERIOD))
-                _write(folder / "cpu.cfs_quota_us", str(quota))
+            _write(folder / "cpu.cfs_period_us", str(_PERIOD))
+            _write(folder / "cpu.cfs_quota_us", str(quota))
+
+    def _set_shares(self, folder: Path, shares: int) -> None:
+        if self.unified:
+            weight = 1 + (shares - 2) * 9999 // 262142
+            _write(folder / "cpu.weight", str(min(10000, weight)))
+        else:
+            _write(folder / "cpu.shares", str(shares))
 
 
 def _mounts(proc: Path) -> dict[str, tuple[Path, str]]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
+import os
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -413,18 +415,20 @@ async def _end_task(task: asyncio.Task[None]) -> None:
 def _start_failure(error: Exception) -> tuple[str, str]:
     """Reason and message of a container that could not be started."""
     if isinstance(error, SandboxError):
-        fix = _STEP_FIXES.get(error.step, "")
+        full = os.strerror(errno.ENOSPC) in error.message
+        fix = _DISK_FIX if full else _STEP_FIXES.get(error.step, "")
         return "CreateContainerError", f"{error.step}: {error.message}" + fix
     if isinstance(error, ApiError):
         return "CreateContainerConfigError", f"the API did not answer: {error}"
     if isinstance(error, KedgeError):
         return error.reason, str(error)
     if isinstance(error, OSError):
-        full = " Fix: free space on that disk." if error.errno == 28 else ""
-        return "CreateContainerError", f"{error}.{full}"
+        fix = _DISK_FIX if error.errno == errno.ENOSPC else ""
+        return "CreateContainerError", f"{error}.{fix}"
     return "CreateContainerConfigError", str(error)
 
 
+_DISK_FIX = " Fix: free space on that disk; the container is tried again by itself."
 _STEP_FIXES: dict[str, str] = {
     "exec": " Fix: correct the container's `command`, or the image's in images.yaml.",
     "workdir": " Fix: correct the container's `workingDir`.",

@@ -28,6 +28,10 @@ OOM_SCORE = 900
 """Pods are the kernel's first choice when the machine is out of memory."""
 
 
+UNWEIGHTED_NICE = 5
+"""Where control groups cannot share out the cores, Envoy and Kedge itself go before pods."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """What the shim is asked to run."""
@@ -37,6 +41,7 @@ class Plan:
     workdir: str
     mounts: list[dict[str, Any]]
     no_new_privs: bool
+    nice: int = 0
 
     def request(self) -> dict[str, Any]:
         """The part of a shim's `start` or `exec` request that is the same for both."""
@@ -47,7 +52,7 @@ class Plan:
             "mounts": self.mounts,
             "no_new_privs": self.no_new_privs,
             "oom_score_adj": OOM_SCORE,
-            "nice": 0,
+            "nice": self.nice,
         }
 
 
@@ -108,6 +113,7 @@ async def make_plan(host: Host, pod: Object, container: Object, place: PodPlace)
         mounts=mounts,
         no_new_privs=(container.get("securityContext") or {}).get("allowPrivilegeEscalation")
         is False,
+        nice=0 if host.cgroups.cpu is not None else UNWEIGHTED_NICE,
     )
 
 
