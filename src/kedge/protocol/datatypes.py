@@ -120,12 +120,17 @@ def array_from_json(data: object, datatype: Datatype, shape: tuple[int, ...], te
     try:
         array = np.array(data)
     except ValueError as error:
-        raise InvalidInput(
-            f"Input '{tensor}' has rows of different lengths in \"data\"."
-        ) from error
-    except RecursionError as error:  # pragma: no cover - orjson refuses such nesting first
-        raise InvalidInput(f"Input '{tensor}' is nested too deeply.") from error
+        fault = "is nested too deeply" if _depth(data) > 32 else "has rows of different lengths"
+        raise InvalidInput(f"Input '{tensor}' {fault}.") from error
     return _reshape(_converted(array, data, datatype, tensor), shape, tensor)
+
+
+def _depth(data: Any) -> int:
+    depth = 0
+    while isinstance(data, list):
+        depth += 1
+        data = data[0] if data else None
+    return depth
 
 
 def _converted(array: Array, data: list[Any], datatype: Datatype, tensor: str) -> Array:

@@ -1,0 +1,115 @@
+"""Open Inference as protocol buffers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kedge.protocol.errors import InvalidInput
+from kedge.protocol.inference import (
+    InferRequest,
+    InferResponse,
+    ModelMetadata,
+    RequestedOutput,
+    Tensor,
+    TensorMetadata,
+)
+from kedge.protocol.open_inference import generate, grpc
+from kedge.protocol.open_inference.messages import ModelInferRequest, ModelInferResponse
+
+
+def request() -> InferRequest:
+    made = InferRequest.from_json(
+        "m",
+        {
+            "a": ("FP32", [2, 2], [1, 2, 3, 4]),
+            "b": ("BYTES", [2], ["x", ""]),
+            "c": ("UINT8", [3], [0, 1, 255]),
+            "d": ("INT64", [1], [-(2**63)]),
+            "e": ("BOOL", [2], [True, False]),
+        },
+    )
+    made.id = "7"
+    made.parameters = {"s": "x", "i": -3, "b": True, "f": 0.5, "u": 2**63}
+    made.outputs = [RequestedOutput("y", {"k": 1})]
+    return made
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_round_trip(raw: bool) -> None:
+    sent = request()
+    wire = grpc.encode_request(sent, raw=raw).SerializeToString()
+    back = grpc.decode_request(ModelInferRequest.FromString(wire))
+    assert back.raw is raw
+    assert (back.id, back.parameters, back.outputs) == ("7", sent.parameters, sent.outputs)
+    for one, other in zip(back.inputs, sent.inputs, strict=True):
+        assert (one.name, one.datatype, one.shape) == (other.name, other.datatype, other.shape)
+        np.testing.assert_array_equal(one.array, other.array)
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_response_round_trip(raw: bool) -> None:
+    outputs = [
+        Tensor.from_array("a", np.array([[1.5, 2.5]])),
+        Tensor.from_array("b", np.array(["x"], dtype=object)),
+    ]
+    message = grpc.encode_response(InferResponse("m", outputs, "7", "2", {"p": 1}), raw=raw)
+    assert bool(message.raw_output_contents) is raw
+    back = grpc.decode_response(ModelInferResponse.FromString(message.SerializeToString()))
+    assert (back.model_version, back.parameters) == ("2", {"p": 1})
+    assert back.output("a").array.tolist() == [[1.5, 2.5]]
+    assert back.output("b").array.tolist() == [b"x"]
+
+
+def test_half_floats_are_always_raw() -> None:
+    outputs = [Tensor.from_array("a", np.array([0.5], "f2"))]
+    message = grpc.encode_response(InferResponse("m", outputs), raw=False)
+    assert list(message.raw_output_contents) == [b"\x00\x38"]
+
+
+def wire(**fields: Any) -> ModelInferRequest:
+    one = ModelInferRequest.InferInputTensor(
+        **({"name": "x", "datatype": "FP32", "shape": [2]} | fields)
+    )
+    return ModelInferRequest(model_name="m", inputs=[one])
+
+
+def test_bad_messages_are_named() -> None:
+    cases: list[tuple[ModelInferRequest, str]] = [
+        (ModelInferRequest(model_name="m"), "at least one tensor"),
+        (wire(datatype="FP31"), "datatype 'FP31'"),
+        (wire(shape=[-1]), "negative extent"),
+        (wire(), "has 0 elements in fp32_contents"),
+        (wire(datatype="FP16"), "FP16 has no typed contents"),
+    ]
+    typed = wire()
+    typed.inputs[0].contents.fp32_contents.extend([1, 2])
+    typed.raw_input_contents.append(b"12345678")
+    cases.append((typed, "contents field must not be specified when using raw_input_contents"))
+    unpaired = wire()
+    unpaired.raw_input_contents.extend([b"12345678", b""])
+    cases.append((unpaired, "the number of inputs (1) does not match"))
+    narrow = wire(datatype="UINT8", shape=[1])
+    narrow.inputs[0].contents.uint_contents.append(300)
+    cases.append((narrow, "outside the range of UINT8"))
+    for message, expected in cases:
+        with pytest.raises(InvalidInput) as caught:
+            grpc.decode_request(message)
+        assert expected in str(caught.value)
+
+
+def test_metadata() -> None:
+    metadata = ModelMetadata(
+        "m", "p", ("1",), (TensorMetadata("x", "FP32", (-1, 4)),), (), {"k": "v"}
+    )
+    message = grpc.encode_metadata(metadata)
+    assert list(message.inputs[0].shape) == [-1, 4]
+    assert dict(message.properties) == {"k": "v"}
+
+
+def test_generated_files_are_current() -> None:
+    pytest.importorskip("grpc_tools")
+    for name, text in generate.generate().items():
+        assert (generate.HERE / name).read_text() == text, f"{name}: run generate.py"
