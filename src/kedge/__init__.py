@@ -6,6 +6,7 @@ command line. Importing `kedge` loads none of them.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,9 +18,8 @@ __version__ = "0.1.0"
 
 def __getattr__(name: str) -> Any:
     if name == "run":
-        from kedge.client.run import run
-
-        return run
+        # By its name: the package itself depends on none of its parts.
+        return import_module("kedge.client.run").run
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -11,6 +11,7 @@ import bz2
 import gzip
 import io
 import lzma
+import pickle
 import pickletools
 import zlib
 from dataclasses import dataclass
@@ -108,8 +109,8 @@ def save(model: Any, folder: Path) -> FoundModel:
     for old in _model_files(folder):
         old.unlink()
     if format == "sklearn":
-        file = folder / "model.joblib"
-        _dump_joblib(model, file)
+        file = folder / "model.pkl"
+        _dump_pickle(model, file)
     else:
         file = folder / ("model.ubj" if format == "xgboost" else "model.bst")
         model.save_model(str(file))
@@ -117,15 +118,9 @@ def save(model: Any, folder: Path) -> FoundModel:
     return FoundModel(format, folder, file, f"{kind.__module__}.{kind.__name__}")
 
 
-def _dump_joblib(model: Any, file: Path) -> None:
+def _dump_pickle(model: Any, file: Path) -> None:
     try:
-        import joblib  # only who has a model to save has joblib
-    except ImportError as error:
-        raise ModelError(
-            "Saving this model needs joblib.", fix="pip install 'kedge[local,sklearn]'"
-        ) from error
-    try:
-        joblib.dump(model, file)
+        file.write_bytes(pickle.dumps(model, protocol=5))
     except Exception as error:  # pickling runs the model's own code
         raise ModelError(
             f"The model cannot be saved: {error}.",

@@ -124,3 +124,17 @@ def test_objects_are_saved_as_their_runtime_reads_them(
     assert (found.format, found.file.read_text()) == ("lightgbm", "saved")
     with pytest.raises(ModelError, match=r"builtins\.int has no `predict`"):
         format_of_object(3)
+
+
+def test_an_object_is_pickled_and_a_class_of_a_script_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    model = instance_of(monkeypatch, "sklearn.svm._classes.SVC", predict=predict)
+    assert find_model(save(model, tmp_path / "s").file).about == "sklearn.svm._classes.SVC"
+
+    class Local:
+        def predict(self, rows: Any) -> Any:
+            return rows
+
+    with pytest.raises(ModelError, match=r"cannot be saved: .* Fix: Define its classes"):
+        save(Local(), tmp_path / "l")
