@@ -21,6 +21,8 @@ from tests.integration.gateway_world import (
     rule,
 )
 
+from kedge.gateway.accesslog import AccessLog
+
 HOST = "iris-default.localhost"
 
 
@@ -300,6 +302,19 @@ async def test_the_access_log_has_a_line_a_request(world: GatewayWorld) -> None:
     assert path is not None
     await eventually(lambda: path.exists() and "/v2/models/iris" in path.read_text())
     assert f"host={HOST} status=200" in path.read_text()
+
+
+async def test_a_large_access_log_is_turned_over(world: GatewayWorld) -> None:
+    await serve_iris(world)
+    path = world.settings.access_log
+    assert path is not None
+    await world.get("/before", HOST)
+    await eventually(lambda: path.exists() and "/before" in path.read_text())
+    await AccessLog(path, world.settings.admin_socket, limit_bytes=1).look()
+    await world.get("/after", HOST)
+    await eventually(lambda: path.exists() and "/after" in path.read_text())
+    assert "/before" not in path.read_text()
+    assert "/before" in path.with_name("access.log.1").read_text()
 
 
 async def test_a_route_that_cannot_be_served_says_why_and_harms_no_other(

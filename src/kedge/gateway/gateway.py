@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from kedge.api.scheme import ENDPOINT_SLICE, HTTP_ROUTE, SERVICE
 from kedge.cluster.base import Cluster, EventType, Object
 from kedge.gateway import ir
+from kedge.gateway.accesslog import AccessLog
 from kedge.gateway.inventory import BY_SERVICE, Inventory, RouteKey, ServiceKey, slice_keys
 from kedge.gateway.listeners import make_listeners
 from kedge.gateway.proxy import make_proxy_clusters
@@ -36,6 +37,8 @@ PACE = 2.0
 """A publication that took a while is followed by a pause this many times as long, so that while a
 thousand services are applied Envoy and we do more than rebuild route tables."""
 LONGEST_PAUSE = 1.0
+CHUNK = 32
+"""Routes that are read in one go: whoever shares our event loop has requests to wake pods for."""
 SETTLE_TIMEOUT = 15.0
 """Longest wait, in seconds, for Envoy before the next publication goes out all the same."""
 
@@ -87,10 +90,15 @@ class Gateway:
             group.create_task(self.server.serve(self._settings.xds_socket))
             for informer in self._informers:
                 await informer.synced.wait()
-            self._prepare()
+            await self._prepare()
             group.create_task(self._collect())
             group.create_task(self._publish())
             group.create_task(self._statuses.run())
+            if self._settings.access_log is not None:
+                access_log = AccessLog(
+                    self._settings.access_log, self._settings.admin_socket, clock=self._clock
+                )
+                group.create_task(access_log.run())
 
     async def drained(self, address: str) -> None:
         """Wait until no Envoy sends to that pod any more; its requests in flight go on."""
@@ -124,17 +132,21 @@ class Gateway:
             await self._kick.wait()
             await self._clock.sleep(DEBOUNCE)
             self._kick.clear()
-            self._read_changes()
+            await self._read_changes()
             self.server.flush()
 
-    def _read_changes(self) -> None:
+    async def _read_changes(self) -> None:
         services, self._dirty_services = self._dirty_services, set()
         slices, self._dirty_slices = self._dirty_slices, set()
         routes, self._dirty_routes = self._dirty_routes, set()
         for service in services:
             routes.update(self._inventory.routes_to(service))
         known = set(self._inventory.endpoints)
-        changed = [key for key in routes if self._inventory.read_route(key)]
+        changed = False
+        for number, key in enumerate(routes, 1):
+            changed |= self._inventory.read_route(key)
+            if number % CHUNK == 0:
+                await asyncio.sleep(0)
         touched = {name for service in services | slices
                    for name in self._inventory.clusters_of(service)}  # fmt: skip
         moved = {name for name in touched if self._inventory.read_endpoints(name)}
@@ -160,14 +172,14 @@ class Gateway:
 
     # What is published
 
-    def _prepare(self) -> None:
+    async def _prepare(self) -> None:
         """What never changes while we run."""
         listeners = make_listeners(self._settings)
         self.server.update(LISTENER, [make_resource(one.name, one) for one in listeners])
         if self._settings.proxy_port is not None:
             clusters = make_proxy_clusters()
             self.server.update(CLUSTER, [make_resource(one.name, one) for one in clusters])
-        self._read_changes()
+        await self._read_changes()
         self._changed.set()
 
     async def _publish(self) -> None:
@@ -207,6 +219,7 @@ class Gateway:
         }
         clusters = dict(self._inventory.clusters)
         table = await asyncio.to_thread(self._builder.build, list(routes.values()))
+        self._send_endpoints(name for name in clusters if self.server.find(ENDPOINT, name) is None)
         self._update_clusters(clusters)
         self.server.update(ROUTE, [table])
         self._published = routes

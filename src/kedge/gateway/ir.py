@@ -5,7 +5,7 @@ All of it is frozen and compared by value: an equal part need not be translated 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -81,12 +81,11 @@ class Route:
     """Requests of one kind and where they go.
 
     Attributes:
-        name: `namespace/name` of the HTTPRoute.
-        service: what error answers call it; the InferenceService's name where there is one.
+        service: what error answers and the access log call it, `namespace/name`: the
+            InferenceService where there is one, else the HTTPRoute.
         timeout: seconds for the whole answer; 0 for no limit.
     """
 
-    name: str
     service: str
     match: Match = Match()
     backends: tuple[Backend, ...] = ()
@@ -103,7 +102,10 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class VirtualHost:
-    """Routes of a set of hosts, most specific first; the domain `*` is any other host."""
+    """Routes of a set of hosts, most specific first; the domain `*` is any other host.
+
+    It is named after its first domain, which no other one has.
+    """
 
     name: str
     domains: tuple[str, ...]
@@ -156,6 +158,7 @@ class CompiledRoute:
         generation: of the HTTPRoute that was read.
         hostnames: empty for any host.
         routes: most specific first.
+        signature: equal for equal routes, whatever the HTTPRoute and its hosts are called.
         created: creation timestamp; the older of two equal rules wins.
     """
 
@@ -167,6 +170,10 @@ class CompiledRoute:
     routes: tuple[Route, ...]
     clusters: tuple[Cluster, ...]
     problems: tuple[Problem, ...] = ()
+    signature: int = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "signature", hash(self.routes))
 
     @property
     def key(self) -> tuple[str, str]:

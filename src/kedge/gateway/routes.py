@@ -130,7 +130,6 @@ class _Compiler:
         timeout = parse_duration((rule.get("timeouts") or {}).get("request") or "0s")
         return [
             Route(
-                name=f"{self._namespace}/{self._name}",
                 service=self._service,
                 match=_parse_match(match),
                 backends=backends,
@@ -351,7 +350,11 @@ def _is_ready(endpoint: Mapping[str, Any]) -> bool:
 
 
 def make_hosts(compiled: Iterable[CompiledRoute]) -> tuple[VirtualHost, ...]:
-    """Virtual hosts of all routes: hosts that the same HTTPRoutes serve share one."""
+    """Virtual hosts of all routes.
+
+    Hosts of which the same is to be done share one: those of an HTTPRoute, and those of a service
+    and of its only component. Envoy's time for a new table goes by their number.
+    """
     claims: dict[str, list[CompiledRoute]] = {}
     for route in sorted(compiled, key=lambda route: (route.created, route.namespace, route.name)):
         if route.routes:
@@ -360,14 +363,10 @@ def make_hosts(compiled: Iterable[CompiledRoute]) -> tuple[VirtualHost, ...]:
     any_host = claims.pop(ANY_HOST, [])
     groups: dict[tuple[int, ...], tuple[list[CompiledRoute], list[str]]] = {}
     for host, claimants in claims.items():
-        group = groups.setdefault(tuple(map(id, claimants)), (claimants, []))
+        group = groups.setdefault(tuple(one.signature for one in claimants), (claimants, []))
         group[1].append(host)
     hosts = [
-        VirtualHost(
-            name="+".join(f"{route.namespace}/{route.name}" for route in claimants),
-            domains=tuple(sorted(set(domains))),
-            routes=_join_routes(claimants),
-        )
+        VirtualHost(min(domains), tuple(sorted(set(domains))), _join_routes(claimants))
         for claimants, domains in groups.values()
     ]
     hosts.append(VirtualHost(ANY_HOST, (ANY_HOST,), _join_routes(any_host)))

@@ -48,7 +48,7 @@ _GRPC_REFUSAL = (
     "Service {service} does not speak gRPC: it has no port named h2c or grpc."
     " Fix: call it over REST, or name its gRPC port 'h2c'."
 )
-_MISSING = "Service {service} has no backend. Fix: give its HTTPRoute {route} a backendRef."
+_MISSING = "Service {service} has no backend. Fix: give a rule of its HTTPRoute a backendRef."
 ADS: Mapping[str, Any] = {"ads": {}, "resource_api_version": "V3"}
 
 
@@ -160,19 +160,19 @@ def _make_refusal(route: ir.Route) -> Any:
     match = {**_matches(route)[0][0], "grpc": {}}
     body = {"inline_string": _GRPC_REFUSAL.format(service=route.service)}
     return route_components_pb2.Route(
-        name=route.name, match=match, direct_response={"status": 404, "body": body}
+        name=route.service, match=match, direct_response={"status": 404, "body": body}
     )
 
 
 def _make_route(route: ir.Route, match: dict[str, Any], prefix_rewrite: str | None) -> Any:
     live = [backend for backend in route.backends if backend.weight > 0]
     message = route_components_pb2.Route(
-        name=route.name, match=match, metadata=_metadata(route.service)
+        name=route.service, match=match, metadata=_metadata(route.service)
     )
     _change_headers(message, route.request_headers, "request")
     _change_headers(message, route.response_headers, "response")
     if not live:
-        body = _MISSING.format(service=route.service, route=route.name)
+        body = _MISSING.format(service=route.service)
         message.direct_response.status = 500
         message.direct_response.body.inline_string = f'{{"error": "{body}"}}'
         message.response_headers_to_add.add(
@@ -218,7 +218,8 @@ RETRIES = {
             "typed_config": pack(previous_hosts_pb2.PreviousHostsPredicate()),
         }
     ],
-    "host_selection_retry_max_attempts": 5,
+    # A dead pod has the fewest requests and is drawn again and again.
+    "host_selection_retry_max_attempts": 30,
     "retry_back_off": {"base_interval": duration(0.01), "max_interval": duration(0.1)},
 }
 

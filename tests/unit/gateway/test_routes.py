@@ -148,17 +148,20 @@ def test_ready_endpoints_of_the_right_port_only() -> None:
     assert routes.compile_endpoints("default/s/80", None, [piece]).ready == ()
 
 
-def test_hosts_with_the_same_routes_share_a_virtual_host() -> None:
-    a = make_http_route("a", make_rule("s"), hostnames=["a.x", "both.x"])
+def test_hosts_of_which_the_same_is_to_be_done_share_a_virtual_host() -> None:
+    owner = [{"kind": "InferenceService", "name": "s"}]
+    a = make_http_route("a", make_rule("s"), hostnames=["a.x", "both.x"], ownerReferences=owner)
+    twin = make_http_route("twin", make_rule("s"), hostnames=["twin.x"], ownerReferences=owner)
     b = make_http_route("b", make_rule("s"), hostnames=["b.x", "both.x", "c.x"])
-    hosts = routes.make_hosts(compile_all([a, b, make_http_route("any", make_rule("s"))]))
+    anyone = make_http_route("any", make_rule("s"))
+    hosts = routes.make_hosts(compile_all([a, twin, b, anyone]))
     assert {host.name: host.domains for host in hosts} == {
         "*": ("*",),
-        "default/a": ("a.x",),
-        "default/b": ("b.x", "c.x"),
-        "default/a+default/b": ("both.x",),
+        "a.x": ("a.x", "twin.x"),
+        "b.x": ("b.x", "c.x"),
+        "both.x": ("both.x",),
     }
-    assert len(hosts[-1].routes) == 1
+    assert [len(host.routes) for host in hosts] == [1, 1, 1, 2]
     assert routes.make_hosts([])[0].domains == ("*",)
 
 
