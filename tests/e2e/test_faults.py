@@ -128,7 +128,7 @@ def test_empty_folder(case: Case, iris: Path, tmp_path: Path) -> None:
     folder = tmp_path / "empty"
     folder.mkdir()
     case.apply(service(case.name, folder))
-    case.told("model.joblib", "Fix:")
+    case.told("empty", ".joblib", "Fix:")
     shutil.copy(iris / "model.joblib", folder)
     case.ready()
 
@@ -280,7 +280,7 @@ def test_full_disk(case: Case, iris: Path, tmp_path: Path) -> None:
         other = Case(kedge, "neighbour")
         wait_for(lambda: condition(kedge.get("isvc", "neighbour")).get("status") == "True", 30)
         full.apply(service(case.name, f"http://127.0.0.1:{files.server_address[1]}/model.joblib"))
-        full.told("No space left", "Fix:", seconds=20)
+        full.told("full", "free", "Fix:", seconds=20)
         path = "/serving/default/neighbour/v1/models/neighbour:predict"
         assert kedge.post(path, {"instances": [[6.8, 2.8, 4.8, 1.4]]})[0] == 200
         archive.write_bytes(whole)

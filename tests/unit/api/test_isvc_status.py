@@ -75,19 +75,17 @@ def test_a_false_dependent_makes_ready_false_with_its_reason(status: Status) -> 
     )  # fmt: skip
 
 
-def test_the_newest_false_dependent_counts(status: Status, clock: StoppedClock) -> None:
-    status.mark_ingress_not_ready("A", "a")
-    clock.tick()
+def test_the_cause_counts_not_the_newest_effect(status: Status, clock: StoppedClock) -> None:
     status.mark_predictor_not_ready("B", "b")
+    clock.tick()
+    status.mark_ingress_not_ready("NoReadyEndpoints", "c")
     assert conditions(status)["Ready"]["reason"] == "B"
-    clock.tick()
-    status.mark_ingress_not_ready("C", "c")
-    assert conditions(status)["Ready"]["reason"] == "C"
 
 
-def test_of_two_at_once_the_predictor_counts(status: Status) -> None:
-    status.mark_ingress_not_ready("A", "a")
-    status.mark_predictor_not_ready("B", "b")
+def test_a_transformer_that_took_the_route_with_it_counts(status: Status) -> None:
+    status.mark_component_not_ready(Component.TRANSFORMER, "B", "b")
+    assert conditions(status)["Ready"]["status"] != "False"
+    status.mark_ingress_not_ready("NoReadyEndpoints", "c")
     assert conditions(status)["Ready"]["reason"] == "B"
 
 

@@ -3,7 +3,9 @@
 Conditions follow Knative's rules: `Ready` depends on `PredictorReady` and `IngressReady` alone, all
 others are of severity `Info`; the list is sorted by type; `lastTransitionTime` moves when
 any field of a condition moved, compared with the status that the reconcile started from. Ready is
-always computed: the newest dependent that is False, else one that is Unknown, else True.
+always computed: False when a dependent is, else Unknown when one is, else True. Where upstream
+shows the newest False dependent, Ready shows the cause: a component that fails takes its route with
+it, so the component's reason and message come first.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ LATEST_DEPLOYMENT_READY = "LatestDeploymentReady"
 CANARY_PREDICTOR_READY = "CanaryPredictorReady"
 STOPPED = "Stopped"
 DEPENDENTS = (PREDICTOR_READY, INGRESS_READY)
+_CAUSES = (PREDICTOR_READY, "TransformerReady", "ExplainerReady", INGRESS_READY)
+"""What explains a service that is not Ready, from cause to effect."""
 
 
 class Component(StrEnum):
@@ -297,8 +301,8 @@ class Status:
         false = [entry for entry in dependents if entry["status"] == "False"]
         unknown = [entry for entry in dependents if entry["status"] == "Unknown"]
         if false:
-            newest = max(false, key=lambda entry: str(entry.get("lastTransitionTime", "")))
-            self._copy_to_ready(newest)
+            causes = (self._conditions.get(type_, {}) for type_ in _CAUSES)
+            self._copy_to_ready(next(entry for entry in causes if entry.get("status") == "False"))
         elif unknown:
             self._copy_to_ready(unknown[0])
         elif len(dependents) < len(DEPENDENTS):
