@@ -22,6 +22,8 @@ from kedge.lib.errors import TerminalError
 
 log = logging.getLogger(__name__)
 
+_UNAVAILABLE_SECONDS = 1.0
+
 
 class Key(NamedTuple):
     """What is to be reconciled; `namespace` is empty for cluster-scoped kinds."""
@@ -152,6 +154,9 @@ class Controller:
     def _retry(self, key: Key, error: Exception) -> None:
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         delay = max(self._backoff.delay(failures), _asked_delay(error))
+        if isinstance(error, Unavailable):
+            # That the server is away says nothing against the key.
+            delay = min(delay, _UNAVAILABLE_SECONDS)
         expected = isinstance(error, Conflict | Unavailable | TooManyRequests)
         log.log(
             logging.DEBUG if isinstance(error, Conflict) else logging.WARNING,

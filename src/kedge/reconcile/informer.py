@@ -72,7 +72,7 @@ class Informer:
         self._namespace = namespace
         self._labels = labels
         self._clock = clock
-        self._backoff = Backoff(initial=0.05, limit=5.0)
+        self._backoff = Backoff(initial=0.05, limit=1.0)
         self._objects: dict[_Place, Object] = {}
         self._namespaces = _Index(lambda obj: (obj["metadata"].get("namespace", ""),))
         self._indexes: dict[str, _Index] = {}

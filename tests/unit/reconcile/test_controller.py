@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from kedge.cluster.errors import TooManyRequests
+from kedge.cluster.errors import TooManyRequests, Unavailable
 from kedge.lib.backoff import Backoff
 from kedge.lib.errors import TerminalError
 from kedge.reconcile import Controller, Key, Result
@@ -156,3 +156,13 @@ async def test_the_servers_retry_after_is_respected() -> None:
         controller.enqueue(A)
         await clock.advance(6)
     assert [when for when, _ in work.calls] == [0, 5]
+
+
+async def test_a_server_that_was_away_is_tried_again_soon() -> None:
+    clock = FakeClock()
+    work = Recorder(clock)
+    work.answers = [Unavailable("away") for _ in range(4)]
+    async with running(work, clock) as controller:
+        controller.enqueue(A)
+        await clock.advance(10)
+    assert [when for when, _ in work.calls] == [0, 1, 2, 3, 4]
