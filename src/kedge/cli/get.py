@@ -113,18 +113,8 @@ class Query:
         from kedge.cluster.base import EventType
 
         printed = Lines()
-        listed = await client.list(
+        async for event in client.changes(
             self.kind, self.namespace, labels=self.labels, everywhere=self.everywhere
-        )
-        for item in listed.items:
-            await self._line(client, item, printed)
-        version = listed.resource_version
-        async for event in client.watch(
-            self.kind,
-            self.namespace,
-            labels=self.labels,
-            everywhere=self.everywhere,
-            resource_version=version,
         ):
             if event.type is not EventType.BOOKMARK:
                 await self._line(client, event.object, printed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import Any, TypedDict
 
 import orjson
 
@@ -26,6 +26,8 @@ FIELD_MANAGER = "kedge-client"
 ISVC_LABEL = "serving.kserve.io/inferenceservice"
 
 _RETRY = Backoff(initial=0.1, limit=2.0)
+_PATIENCE = 5
+"""Failures in a row after which an API that does not answer is an error."""
 _SETTLE = 2.0
 """Seconds that a failure must last: a status may still speak of the pods of the spec before."""
 
@@ -219,27 +221,57 @@ class ControlClient:
     async def follow(
         self, kind: Kind, name: str, namespace: str | None = None
     ) -> AsyncGenerator[Object | None, None]:
-        """One object, now and at each change; None once it is gone. Never ends of itself.
+        """One object, now and at each change; None while it is not there.
 
-        Goes on by itself when the API restarts.
+        Never ends of itself, and goes on when the API restarts.
         """
-        failures = 0
+        there = False
         selector = f"metadata.name={name}"
+        async with aclosing(self.changes(kind, namespace, fields=selector)) as changes:
+            async for event in changes:
+                if event.type is EventType.BOOKMARK:  # the list is through
+                    if not there:
+                        yield None
+                    continue
+                there = event.type is not EventType.DELETED
+                yield event.object if there else None
+
+    async def changes(
+        self,
+        kind: Kind,
+        namespace: str | None = None,
+        *,
+        labels: str = "",
+        fields: str = "",
+        everywhere: bool = False,
+    ) -> AsyncGenerator[WatchEvent, None]:
+        """Every object as ADDED, a BOOKMARK, then what changes.
+
+        Never ends of itself: after a break (the API restarted, the version grew too old) it lists
+        again and gives only what is new, with a BOOKMARK behind it.
+        """
+        where: _Where = {"labels": labels, "fields": fields, "everywhere": everywhere}
+        seen: dict[str, Object] = {}
+        failures = 0
         while True:
             try:
-                listed = await self.list(kind, namespace, fields=selector)
-                yield listed.items[0] if listed.items else None
+                listed = await self.list(kind, namespace, **where)
+                for event in _differences(seen, listed.items):
+                    yield event
                 version = listed.resource_version
+                yield WatchEvent(EventType.BOOKMARK, {"metadata": {"resourceVersion": version}})
                 failures = 0
                 async with aclosing(
-                    self.watch(kind, namespace, fields=selector, resource_version=version)
+                    self.watch(kind, namespace, resource_version=version, **where)
                 ) as events:
                     async for event in events:
                         if event.type is not EventType.BOOKMARK:
-                            yield None if event.type is EventType.DELETED else event.object
+                            _note(seen, event)
+                            yield event
+                await self._clock.sleep(_RETRY.initial)
             except (Gone, Unreachable) as error:
                 failures += 1
-                if isinstance(error, Unreachable) and failures > 5:
+                if isinstance(error, Unreachable) and failures > _PATIENCE:
                     raise
                 await self._clock.sleep(_RETRY.delay(failures))
 
@@ -287,6 +319,35 @@ class ControlClient:
                 raise ServiceFailed(f"{name} failed: {last.text}") from error
             raise _too_late(name, timeout, last) from error
         raise AssertionError("unreachable: following an object never ends of itself")
+
+
+class _Where(TypedDict):
+    labels: str
+    fields: str
+    everywhere: bool
+
+
+def _differences(seen: dict[str, Object], listed: Sequence[Object]) -> list[WatchEvent]:
+    """What changed between what was seen and what is listed now; `seen` is brought up to date."""
+    now = {item["metadata"]["uid"]: item for item in listed}
+    events = [WatchEvent(EventType.DELETED, gone) for uid, gone in seen.items() if uid not in now]
+    for uid, item in now.items():
+        before = seen.get(uid)
+        if before is None:
+            events.append(WatchEvent(EventType.ADDED, item))
+        elif before["metadata"]["resourceVersion"] != item["metadata"]["resourceVersion"]:
+            events.append(WatchEvent(EventType.MODIFIED, item))
+    for event in events:
+        _note(seen, event)
+    return events
+
+
+def _note(seen: dict[str, Object], event: WatchEvent) -> None:
+    uid = event.object["metadata"]["uid"]
+    if event.type is EventType.DELETED:
+        seen.pop(uid, None)
+    else:
+        seen[uid] = event.object
 
 
 def _selectors(labels: str, fields: str) -> Mapping[str, str]:

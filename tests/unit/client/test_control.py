@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -32,7 +33,13 @@ def service(status: str = "", *, generation: int = 1, observed: int = 1, **model
     return {
         "apiVersion": "serving.kserve.io/v1beta1",
         "kind": "InferenceService",
-        "metadata": {"name": "iris", "namespace": "default", "generation": generation},
+        "metadata": {
+            "name": "iris",
+            "namespace": "default",
+            "generation": generation,
+            "uid": "u",
+            "resourceVersion": "5",
+        },
         "status": {
             "observedGeneration": observed,
             "conditions": conditions if status else [],
@@ -151,6 +158,29 @@ async def test_logs_are_lines(api: FakeApi) -> None:
         lines = [line async for line in client.logs("p", container="c", tail=5)]
     assert lines == [b"one", b"two", b"last"]
     assert api.requests[-1][2] == {"container": "c", "tailLines": "5"}
+
+
+async def test_changes_go_on_after_a_break(api: FakeApi) -> None:
+    other = service()
+    other["metadata"] |= {"name": "other", "uid": "o"}
+    changed = service("True")
+    changed["metadata"]["resourceVersion"] = "6"
+    api.on("GET", PATH, listing(service(), other))
+    api.answers["WATCH", PATH] = _streaming(b"")  # ends at once: list again
+    seen: list[str] = []
+    async with (
+        ControlClient(api.access) as client,
+        aclosing(client.changes(INFERENCE_SERVICE)) as changes,
+    ):
+        async for event in changes:
+            name = event.object["metadata"].get("name", "")
+            seen.append(f"{event.type} {name}".strip())
+            if len(seen) == 3:
+                api.on("GET", PATH, listing(changed))
+            if len(seen) == 6:
+                break
+    assert seen[:3] == ["ADDED iris", "ADDED other", "BOOKMARK"]
+    assert seen[3:] == ["DELETED other", "MODIFIED iris", "BOOKMARK"]
 
 
 async def test_wait_until_ready_tells_progress(api: FakeApi) -> None:
