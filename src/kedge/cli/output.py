@@ -89,10 +89,12 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
     drawn = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 3, 0, 0))
     for title in header:
-        drawn.add_column(title, no_wrap=title in ("NAME", "READY", "AGE"), overflow="fold")
+        drawn.add_column(title, no_wrap=True)
     for row in rows:
         drawn.add_row(*(Text(cell, STYLES.get(cell.partition(" ")[0], "")) for cell in row))
-    Console().print(drawn)
+    # A URL that is broken over lines cannot be copied: the terminal may wrap, the table does not.
+    natural = sum(max(map(len, column)) + 3 for column in zip(header, *rows, strict=True))
+    Console(width=max(Console().width, natural)).print(drawn)
 
 
 def code(text: str, language: str) -> None:

@@ -48,7 +48,7 @@ class Explanation:
         ready: whether requests are answered; `url` is where.
         summary: the answer in one line.
         tree: the chain; its root is the service.
-        events: the last warnings, oldest first.
+        events: the last warnings, oldest first; of a service that is Ready they are history.
         fix: what to do; empty when there is nothing to mend.
     """
 
@@ -125,7 +125,7 @@ def explain(evidence: Evidence) -> Explanation:
     if progress.outlook is Outlook.READY:
         root.told, url = "Ready", _url(service)
         summary = f"{service['metadata']['name']} is Ready and answers at {url}"
-        return Explanation(True, summary, root, url, _warnings(evidence))
+        return Explanation(True, summary, root, url)
     if not is_current(service):
         root.told = "its present form has not been looked at by the controller yet"
         root.fix = "Wait a second; if it stays so, see the control log that `kedge status` names."
