@@ -26,6 +26,7 @@ _MOUNT_EVENTS = frozenset(
     {"FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox", "FailedScheduling", "Failed"}
 )
 _FIX = re.compile(r"\s*\bFix: (.+)$", re.DOTALL)
+_NO_MODEL = re.compile(r"No [\w-]+ model in |folder is empty|does not exist", re.IGNORECASE)
 _LAST_LINES = 5
 _PATIENCE = 4
 """Seconds that any server may take to get ready, whatever its probe says."""
@@ -265,10 +266,20 @@ def _ended(
         container=name,
         reason=_reason(reason, name, said),
         evidence=_in_user_terms(said, pod),
-        fix=_in_user_terms(fix, pod) or _ending_fix(reason, name, said, pod, scene),
+        fix=_missing_model_fix(said, pod, scene)
+        or _in_user_terms(fix, pod)
+        or _ending_fix(reason, name, said, pod, scene),
         exit_code=code,
         model_failed=init or name == SERVER_CONTAINER,
     )
+
+
+def _missing_model_fix(said: str, pod: Object, scene: Scene) -> str:
+    """Which file to put where, when the server found none; empty otherwise."""
+    files, source = _MODEL_FILES.get(scene.model_format), _model_source(pod)
+    if not files or not source or not _NO_MODEL.search(said):
+        return ""
+    return f"Put exactly one of {files} into {source}."
 
 
 def _reason(reason: str, container: str, said: str) -> str:

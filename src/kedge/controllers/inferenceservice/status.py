@@ -52,7 +52,7 @@ def report(
             status.forget_component(part)
     if plan.mode is DeploymentMode.KNATIVE:
         _report_totals(status, plan)
-    _report_ingress(status, plan, errors, routes)
+    _report_ingress(status, plan, outcomes, errors, routes)
     predictor = outcomes.get(ComponentKind.PREDICTOR)
     if predictor is not None:
         _report_predictor(status, plan, predictor)
@@ -147,6 +147,7 @@ def _report_totals(status: Status, plan: ServicePlan) -> None:
 def _report_ingress(
     status: Status,
     plan: ServicePlan,
+    outcomes: Mapping[ComponentKind, Outcome],
     errors: Mapping[ComponentKind, BuildError],
     routes: Sequence[Object],
 ) -> None:
@@ -161,13 +162,33 @@ def _report_ingress(
             Reason.ROUTE_NOT_CREATED, f"{what} cannot be routed to as long as it cannot be built."
         )
         return
-    _mark(status, api.INGRESS_READY, worst(route_verdict(route) for route in counted))
+    found = worst(route_verdict(route) for route in counted)
+    _mark(status, api.INGRESS_READY, _explain(found, outcomes, errors))
     status.set_url(urls.service_url(plan))
     entry = names.component_name(
         plan.name, plan.entry, plan.components[plan.entry].variant
     ) if plan.entry in plan.components else plan.name  # fmt: skip
     service = plan.name if plan.mode is DeploymentMode.KNATIVE else entry
     status.set_address(urls.address_url(plan, service))
+
+
+def _explain(
+    found: Verdict,
+    outcomes: Mapping[ComponentKind, Outcome],
+    errors: Mapping[ComponentKind, BuildError],
+) -> Verdict:
+    """That no pod answers has a cause: say that one, or that the pods are on their way."""
+    if found.status != "False" or found.reason != Reason.NO_READY_ENDPOINTS:
+        return found
+    for outcome in outcomes.values():
+        if outcome.cause is not None:
+            return Verdict("False", outcome.cause.reason, outcome.cause.message)
+    for error in errors.values():
+        return Verdict("False", error.reason, str(error))
+    components = worst(outcome.verdict for outcome in outcomes.values())
+    if components.status == "Unknown":
+        return Verdict("Unknown", components.reason, found.message)
+    return found
 
 
 def _report_predictor(status: Status, plan: ServicePlan, outcome: Outcome) -> None:
