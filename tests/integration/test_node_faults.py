@@ -282,9 +282,11 @@ async def test_a_server_on_every_address_is_given_its_pods(world: World) -> None
 
 
 async def test_a_server_on_every_address_is_a_named_error(world: World) -> None:
+    port = free_port()
     await world.run_pod(
         "one",
-        {"name": "c", "image": "test/python", "args": ["-c", LISTEN, "0.0.0.0", str(free_port())],
+        {"name": "c", "image": "test/python", "args": ["-c", LISTEN, "0.0.0.0", str(port)],
+         "ports": [{"containerPort": port}],
          "env": [{"name": "KEDGE_BIND_ADDRESS", "value": "switched off"}]},
         restartPolicy="Never",
     )  # fmt: skip

@@ -22,6 +22,7 @@ from kedge.cluster.local.node.host import (
     NoDrains,
     PodCache,
     Recorder,
+    StartSlots,
 )
 from kedge.cluster.local.node.images import Images
 from kedge.cluster.local.node.memory_watch import MemoryWatch
@@ -88,6 +89,7 @@ class NodeAgent:
             addresses=Addresses(settings.data_dir),
             gpus=Gpus(capacity.gpus),
             cgroups=Cgroups(),
+            slots=StartSlots(max(2, int(capacity.cpu))),
             allocatable=self._amounts,
         )
 
@@ -110,9 +112,10 @@ class NodeAgent:
                 tasks.create_task(self._follow_pods(tasks))
                 tasks.create_task(self._rotate_logs())
                 tasks.create_task(self._refresh_volumes())
-                if not host.cgroups.limits_memory():
-                    watch = MemoryWatch(self._clock, lambda: list(self._lives.values()))
-                    tasks.create_task(watch.run())
+                watch = MemoryWatch(
+                    self._clock, lambda: list(self._lives.values()), host.cgroups.limits_memory()
+                )
+                tasks.create_task(watch.run())
         finally:
             await host.sandboxes.close()
 
@@ -242,7 +245,10 @@ class NodeAgent:
     async def _rotate_logs(self) -> None:
         while True:
             await self._clock.sleep(_ROTATION)
-            await asyncio.to_thread(self._rotate_all)
+            try:
+                await asyncio.to_thread(self._rotate_all)
+            except OSError as error:
+                log.warning("logs were not rotated: %s", error)
 
     def _rotate_all(self) -> None:
         for path in self._settings.pods_dir.glob("*/logs/*/*.log"):
@@ -252,7 +258,10 @@ class NodeAgent:
         while True:
             await self._clock.sleep(_REFRESH)
             for life in list(self._lives.values()):
-                await life.refresh_volumes()
+                try:
+                    await life.refresh_volumes()
+                except (ApiError, OSError) as error:
+                    log.warning("a pod's volumes were not brought up to date: %s", error)
 
 
 def _make_termination_point() -> None:

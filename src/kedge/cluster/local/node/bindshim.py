@@ -49,6 +49,22 @@ static int bind_v6(bind_fn real, int fd, const struct sockaddr_in6 *asked, struc
     return real(fd, (struct sockaddr *)&mapped, sizeof mapped);
 }
 
+/* Datagram sockets and those that leave the choice of port to the kernel may be a client's, which
+   would not get out of the machine from a loopback address. */
+static int is_server(int fd, const struct sockaddr *address, socklen_t length)
+{
+    int type = 0;
+    socklen_t size = sizeof type;
+
+    if (!address || getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) || type != SOCK_STREAM)
+        return 0;
+    if (address->sa_family == AF_INET && length >= sizeof(struct sockaddr_in))
+        return ((const struct sockaddr_in *)address)->sin_port != 0;
+    if (address->sa_family == AF_INET6 && length >= sizeof(struct sockaddr_in6))
+        return ((const struct sockaddr_in6 *)address)->sin6_port != 0;
+    return 0;
+}
+
 int bind(int fd, const struct sockaddr *address, socklen_t length)
 {
     static bind_fn real;
@@ -57,14 +73,14 @@ int bind(int fd, const struct sockaddr *address, socklen_t length)
 
     if (!real)
         real = (bind_fn)dlsym(RTLD_NEXT, "bind");
-    if (address && text && inet_pton(AF_INET, text, &pod) == 1) {
-        if (address->sa_family == AF_INET && length >= sizeof(struct sockaddr_in)) {
+    if (text && is_server(fd, address, length) && inet_pton(AF_INET, text, &pod) == 1) {
+        if (address->sa_family == AF_INET) {
             struct sockaddr_in v4 = *(const struct sockaddr_in *)address;
             if (v4.sin_addr.s_addr == htonl(INADDR_ANY)) {
                 v4.sin_addr = pod;
                 return real(fd, (struct sockaddr *)&v4, sizeof v4);
             }
-        } else if (address->sa_family == AF_INET6 && length >= sizeof(struct sockaddr_in6)) {
+        } else {
             const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)address;
             if (IN6_IS_ADDR_UNSPECIFIED(&v6->sin6_addr))
                 return bind_v6(real, fd, v6, pod);

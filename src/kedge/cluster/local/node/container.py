@@ -77,6 +77,7 @@ class ContainerLife:
         self._plan: Plan | None = None
         self._verdict: Verdict | None = None
         self._stopped = False
+        self._release: Callable[[], None] = _nothing
         self._crashes = 0
 
     @property
@@ -149,6 +150,8 @@ class ContainerLife:
         run = sandbox.runs.get(self.state.name)
         if run is None or run.attempt < self.state.restarts:
             return None
+        if self.state.waiting is not None and self.state.waiting[0] == "CrashLoopBackOff":
+            self._crashes = self.state.restarts
         if not self._is_settled(run):
             try:
                 self._plan = await self._make_plan()
@@ -178,6 +181,9 @@ class ContainerLife:
     async def _start(self, sandbox: Sandbox) -> Run:
         """Start the next run, however long it takes until that can be done."""
         failures = 0
+        self._release()
+        if self.state.spec.get("readinessProbe") or self.state.spec.get("startupProbe"):
+            self._release = await self._host.slots.take()
         while True:
             try:
                 return await self._try_start(sandbox)
@@ -185,6 +191,7 @@ class ContainerLife:
                 raise
             except (KedgeError, OSError, ValueError) as error:
                 failures += 1
+                self._release()
                 await self._tell_failed_start(error, failures)
                 await self._host.clock.sleep(_START_RETRY.delay(failures))
 
@@ -211,6 +218,8 @@ class ContainerLife:
         )
         self.state.mark_running(datetime.fromtimestamp(run.started, UTC))
         self._changed()
+        if run.unlimited and self._host.cgroups.limits_memory():
+            await self._tell("Warning", "LimitsNotEnforced", f"{self.state.name}: {run.unlimited}")
         return run
 
     def _check_ports(self) -> None:
@@ -247,6 +256,7 @@ class ContainerLife:
             raise
         finally:
             await _end_task(checks)
+            self._release()
         if self.state.terminated is None:
             self._note_end(run)
 
@@ -260,7 +270,7 @@ class ContainerLife:
         health = Health(
             self._host, self.state, self._place.address,
             lambda command, timeout: self._exec(sandbox, command, timeout),
-            self._changed, self._tell, self.started,
+            self._changed, self._tell, self.started, self._release,
         )  # fmt: skip
         await self.end(sandbox, run, await health.watch(run.pid))
 
@@ -399,6 +409,10 @@ class ContainerLife:
 
     async def _tell(self, type: Literal["Normal", "Warning"], reason: str, message: str) -> None:
         await self._host.events.record(self._pod, type, reason, message)
+
+
+def _nothing() -> None:
+    """No slot is held."""
 
 
 async def _end_task(task: asyncio.Task[None]) -> None:

@@ -43,6 +43,7 @@ class Health:
         run_command: runs a probe's command in the container.
         changed: called after every change of `state`.
         started: set when the startup probe has succeeded.
+        release: called once the run is ready, or over: the next one may start.
     """
 
     def __init__(
@@ -54,8 +55,10 @@ class Health:
         changed: Callable[[], None],
         tell: Tell,
         started: asyncio.Event,
+        release: Callable[[], None],
     ) -> None:
         self.started = started
+        self._release = release
         self._host = host
         self._state = state
         self._address = address
@@ -83,6 +86,7 @@ class Health:
         if self._fresh:
             self._fresh = False
             self._host.starting -= 1
+            self._release()
 
     async def _keep_watch(self) -> Verdict:
         watches = [asyncio.create_task(self._watch_readiness())]
@@ -175,7 +179,10 @@ class Health:
 
     def _find_wildcards(self) -> Verdict | None:
         """A server on every address takes its port from all other pods."""
-        ports = processes.wildcard_ports(processes.descendants(self._pid))
+        everywhere = processes.wildcard_ports(processes.descendants(self._pid))
+        declared = {int(p["containerPort"]) for p in self._state.spec.get("ports") or []}
+        chance = processes.ephemeral_ports()
+        ports = [port for port in everywhere if port in declared or port not in chance]
         if not ports:
             return None
         named = ", ".join(map(str, ports))

@@ -61,6 +61,34 @@ class NoDrains:
         return
 
 
+class StartSlots:
+    """How many containers may start at once: more than there are cores would only make each of
+    them, and the services that run, slower.
+
+    A slot is given back when its container is ready, and after `longest` seconds in any case, so
+    that a container that hangs holds up nobody.
+    """
+
+    def __init__(self, count: int, longest: float = 5.0) -> None:
+        self._free = asyncio.Semaphore(count)
+        self._longest = longest
+
+    async def take(self) -> Callable[[], None]:
+        """Wait for a slot; what gives it back, once however often it is called."""
+        await self._free.acquire()
+        held = True
+
+        def release() -> None:
+            nonlocal held
+            if held:
+                held = False
+                timer.cancel()
+                self._free.release()
+
+        timer = asyncio.get_running_loop().call_later(self._longest, release)
+        return release
+
+
 @dataclass
 class Host:
     """The machine, as its pods use it.
@@ -81,6 +109,7 @@ class Host:
     addresses: Addresses
     gpus: Gpus
     cgroups: Cgroups
+    slots: StartSlots
     allocatable: Mapping[str, Decimal] = field(default_factory=dict)
     bind_library: Path | None = None
     starting: int = 0

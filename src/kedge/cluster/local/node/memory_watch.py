@@ -18,11 +18,18 @@ _PERIOD = 0.25
 
 
 class MemoryWatch:
-    """Samples the containers that have a memory limit."""
+    """Samples the containers that have a memory limit.
 
-    def __init__(self, clock: Clock, pods: Callable[[], list[PodLife]]) -> None:
+    Args:
+        kernel_limits: only those matter that could not enter their control group.
+    """
+
+    def __init__(
+        self, clock: Clock, pods: Callable[[], list[PodLife]], kernel_limits: bool
+    ) -> None:
         self._clock = clock
         self._pods = pods
+        self._kernel_limits = kernel_limits
 
     async def run(self) -> None:
         while True:
@@ -32,10 +39,14 @@ class MemoryWatch:
                     await self._look(pod, life)
 
     async def _look(self, pod: PodLife, life: ContainerLife) -> None:
-        limit = limits_of(life.state.spec).memory
         sandbox = pod.sandbox
         run = sandbox.runs.get(life.state.name) if sandbox is not None else None
-        if limit is None or sandbox is None or run is None or run.code is not None:
+        if sandbox is None or run is None or run.code is not None:
+            return
+        if self._kernel_limits and not run.unlimited:
+            return
+        limit = limits_of(life.state.spec).memory
+        if limit is None:
             return
         used = processes.resident(processes.descendants(run.pid))
         if used > limit:

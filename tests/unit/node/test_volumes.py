@@ -1,0 +1,96 @@
+"""A pod's volumes as folders of the host."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from kedge.cluster.base import Cluster
+from kedge.cluster.local.node.env import ConfigError
+from kedge.cluster.local.node.volumes import VolumeError, Volumes
+
+
+class Data:
+    """ConfigMaps by name."""
+
+    def __init__(self, **maps: dict[str, bytes]) -> None:
+        self.maps = maps
+
+    async def fetch(self, kind: str, name: str) -> Mapping[str, bytes] | None:
+        return self.maps.get(name) if kind == "ConfigMap" else None
+
+
+def volumes_of(tmp_path: Path, data: Data, *volumes: dict[str, Any]) -> Volumes:
+    pod = {"metadata": {"name": "p", "namespace": "ns"}, "spec": {"volumes": list(volumes)}}
+    cluster = cast(Cluster, None)  # No volume here asks the API for anything else.
+    return Volumes(pod, tmp_path / "pod", tmp_path / "claims", cluster, data.fetch, {})
+
+
+def mounts_of(volumes: Volumes, *mounts: dict[str, Any]) -> list[dict[str, Any]]:
+    return volumes.mounts({"name": "c", "volumeMounts": list(mounts)}, {"POD": "p"})
+
+
+async def test_a_config_map_follows_its_object(tmp_path: Path) -> None:
+    data = Data(cm={"a": b"1", "b": b"2"})
+    volumes = volumes_of(tmp_path, data, {"name": "v", "configMap": {"name": "cm"}})
+    await volumes.prepare()
+    folder = tmp_path / "pod" / "volumes" / "v"
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {"a": "1", "b": "2"}
+    data.maps["cm"] = {"a": b"3"}
+    assert volumes.refreshable
+    await volumes.prepare()
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {"a": "3"}
+
+
+async def test_mounts_are_in_the_order_of_their_depth(tmp_path: Path) -> None:
+    volumes = volumes_of(tmp_path, Data(), {"name": "v", "emptyDir": {}})
+    await volumes.prepare()
+    mounts = mounts_of(
+        volumes,
+        {"name": "v", "mountPath": "/a/b/c", "subPathExpr": "of-$(POD)"},
+        {"name": "v", "mountPath": "/a/", "readOnly": True},
+    )
+    folder = tmp_path / "pod" / "volumes" / "v"
+    assert mounts == [
+        {"target": "/a", "source": str(folder), "readonly": True},
+        {"target": "/a/b/c", "source": str(folder / "of-p"), "readonly": False},
+    ]
+    assert (folder / "of-p").is_dir()
+
+
+async def test_a_memory_volume_is_the_shims_to_mount(tmp_path: Path) -> None:
+    source = {"medium": "Memory", "sizeLimit": "1Mi"}
+    volumes = volumes_of(tmp_path, Data(), {"name": "v", "emptyDir": source})
+    await volumes.prepare()
+    path = str(tmp_path / "pod" / "volumes" / "v")
+    assert volumes.memory_volumes() == [{"path": path, "size": 1 << 20}]
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ({"configMap": {"name": "none"}}, "configmap 'none' not found"),
+        ({"configMap": {"name": "cm", "items": [{"key": "x", "path": "x"}]}}, "no key 'x'"),
+        ({"configMap": {"name": "cm", "items": [{"key": "a", "path": "../x"}]}}, "leads out"),
+        ({"hostPath": {"path": "/no/such/folder"}}, "does not exist"),
+        ({"hostPath": {"path": "/dev/null", "type": "Directory"}}, "is not a folder"),
+        ({"nfs": {"server": "x", "path": "/"}}, r"\(nfs\) is not one that this node can give"),
+    ],
+)
+async def test_what_cannot_be_had_is_named(
+    tmp_path: Path, source: dict[str, Any], words: str
+) -> None:
+    volumes = volumes_of(tmp_path, Data(cm={"a": b"1"}), {"name": "v", **source})
+    with pytest.raises(VolumeError, match=f"volume 'v'.*{words}"):
+        await volumes.prepare()
+
+
+@pytest.mark.parametrize("sub", ["../x", "/etc", "a/../../b"])
+async def test_a_sub_path_stays_inside(tmp_path: Path, sub: str) -> None:
+    volumes = volumes_of(tmp_path, Data(), {"name": "v", "emptyDir": {}})
+    await volumes.prepare()
+    with pytest.raises(ConfigError, match="leads out"):
+        mounts_of(volumes, {"name": "v", "mountPath": "/a", "subPath": sub})
