@@ -128,8 +128,7 @@ class GrpcConnection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         for stream in self._streams.values():
-            if stream.task is not None:
-                stream.task.cancel()
+            self._cancel(stream)
         self._streams.clear()
 
     def _silent(self) -> None:
@@ -474,9 +473,13 @@ class GrpcConnection(asyncio.Protocol):
         """The call is over without an answer."""
         stream = self._streams.get(identity)
         if stream is not None:
-            if stream.task is not None:
-                stream.task.cancel()
+            self._cancel(stream)
             self._forget(stream)
+
+    def _cancel(self, stream: Stream) -> None:
+        """Soon, not now: a task that never began would leave its coroutines unawaited."""
+        if stream.task is not None:
+            self._loop.call_soon(stream.task.cancel)
 
     def _forget(self, stream: Stream) -> None:
         stream.remote_open = False
