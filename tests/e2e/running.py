@@ -84,19 +84,21 @@ class RunningKedge:
             ],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
-        ready = self.data_dir / "ready.json"
-        wait_for(
-            lambda: ready.exists() or self._ended(),
-            60,
-            f"Kedge did not get ready:\n{self.logs()}",
+        return wait_for(
+            lambda: self._ready() or self._ended(), 60, f"Kedge did not get ready:\n{self.logs()}"
         )
-        document: dict[str, Any] = json.loads(ready.read_text())
-        return document
 
-    def _ended(self) -> bool:
+    def _ready(self) -> dict[str, Any]:
+        """What this start says; one that was killed may have left its own."""
+        ready = self.data_dir / "ready.json"
+        document: dict[str, Any] = json.loads(ready.read_text()) if ready.exists() else {}
+        assert self.process is not None
+        return document if document.get("pid") == self.process.pid else {}
+
+    def _ended(self) -> dict[str, Any]:
         assert self.process is not None
         if self.process.poll() is None:
-            return False
+            return {}
         raise AssertionError(f"kedge up ended:\n{self.process.stdout.read()}\n{self.logs()}")  # type: ignore[union-attr]  # stdout is a pipe
 
     def stop(self) -> None:
@@ -121,7 +123,11 @@ class RunningKedge:
 
     def part(self, name: str) -> int:
         """The pid of a part (control, data, envoy)."""
-        marks = {"envoy": b"bootstrap", "control": b"\0control\0", "data": b"\0data\0"}
+        marks = {
+            "envoy": b"bootstrap",
+            "control": b"kedge.modes.control",
+            "data": b"kedge.modes.data",
+        }
         assert self.process is not None
         for proc in Path("/proc").iterdir():
             if proc.name.isdigit():
