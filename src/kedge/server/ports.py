@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 from kedge.server.errors import PortInUse, StartFailure
@@ -60,14 +61,26 @@ def find_holder(port: int) -> str:
     if not inodes:
         return ""
     for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            links = [os.readlink(link) for link in (entry / "fd").iterdir()]
-        except OSError:
-            continue  # Another user's process, or one that has just ended.
-        if inodes.intersection(links):
-            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            return f"pid {entry.name} ({command.strip()[:80]})"
+        if inodes.intersection(_open_files(entry)):
+            return f"pid {entry.name} ({_command(entry)})"
     return ""
+
+
+def _open_files(process: Path) -> set[str]:
+    found = set()
+    with suppress(OSError):  # Another user's process, or one that has just ended.
+        for link in os.listdir(process / "fd"):
+            with suppress(OSError):
+                found.add(os.readlink(process / "fd" / link))
+    return found
+
+
+def _command(process: Path) -> str:
+    try:
+        words = (process / "cmdline").read_bytes().replace(b"\0", b" ")
+    except OSError:
+        return "ended meanwhile"
+    return words.decode(errors="replace").strip()[:80]
 
 
 def _listening_inodes(port: int) -> set[str]:
