@@ -97,8 +97,9 @@ class Registry:
             raise BadRequest("resourceVersion should not be set on objects to be created")
         self._check_namespace(kind, namespace)
         self._give_name(kind, namespace, metadata)
-        if self.store.get(kind, namespace, metadata["name"]) is not None:
-            raise already_exists(kind, metadata["name"])
+        name = metadata.get("name", "")
+        if self.store.get(kind, namespace, name) is not None:
+            raise already_exists(kind, name)
         metadata.pop("managedFields", None)
         start_life(kind, obj, self._now())
         warnings = self._finish(kind, obj, None, options)

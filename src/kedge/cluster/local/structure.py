@@ -114,8 +114,11 @@ class Shape:
 
     def item_key(self, item: Mapping[str, Any]) -> tuple[Any, ...]:
         """What identifies a list item; a key that is not there has its default."""
-        defaults = _DEFAULT_KEYS.get(type_name(item_type(self.hint)), {})
-        return tuple(item.get(key, defaults.get(key)) for key in self.keys)
+        return tuple(item.get(key, self._key_defaults.get(key)) for key in self.keys)
+
+    @cached_property
+    def _key_defaults(self) -> Mapping[str, Any]:
+        return _DEFAULT_KEYS.get(type_name(item_type(self.hint)), {})
 
 
 UNKNOWN = Shape()

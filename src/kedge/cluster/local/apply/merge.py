@@ -88,4 +88,7 @@ def _prune_at(element: str, item: Any, unwanted: FieldSet, kept: FieldSet, shape
     if not node:
         return item
     left = prune(item, node, mine or {}, shape)
-    return _GONE if left is None else left
+    if left is None:
+        # Emptied: it stays only where somebody wants just that, an empty object or list.
+        return type(item)() if mine is not None and (not mine or "." in mine) else _GONE
+    return left
