@@ -182,6 +182,7 @@ class _Rendering:
             return {obj["metadata"]["name"]: obj for obj in self._related(kind, namespace)}
 
         return Surroundings(
+            namespace=namespace,
             runtimes=self._related(SERVING_RUNTIME, namespace),
             cluster_runtimes=self._related(CLUSTER_SERVING_RUNTIME, None),
             storage_containers=self._related(CLUSTER_STORAGE_CONTAINER, None),

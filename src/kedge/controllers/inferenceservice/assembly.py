@@ -12,7 +12,7 @@ from typing import Any
 
 from kedge.api.inferenceservice.defaults import deployment_mode
 from kedge.cluster.base import Object
-from kedge.controllers.inferenceservice import multinode, pod, server_types
+from kedge.controllers.inferenceservice import multinode, names, pod, server_types
 from kedge.controllers.inferenceservice.components import Component, ServicePlan, Warned, Worker
 from kedge.controllers.inferenceservice.effects import (
     annotation_warnings,
@@ -97,10 +97,25 @@ class _Assembly:
                 reason="ModelMeshNotSupported",
             )
 
+    def _check_length(self, name: str) -> None:
+        """A name that no label and no Service can hold is refused here, with what would do."""
+        label = names.app_label(name) if self.mode is DeploymentMode.STANDARD else name
+        over = len(label) - names.LONGEST_NAME
+        if over > 0:
+            raise InvalidSpec(
+                f"The name `{name}` is too long: `{label}` has {len(label)} characters, at most"
+                f" {names.LONGEST_NAME} are possible.",
+                fix=f"Make the service's name {over} characters shorter.",
+                reason="NameTooLong",
+            )
+
     def _component(self, kind: ComponentKind, spec: Mapping[str, Any]) -> Component:
         if kind is ComponentKind.PREDICTOR:
-            return self._predictor(spec)
-        return self._beside_predictor(kind, spec)
+            component = self._predictor(spec)
+        else:
+            component = self._beside_predictor(kind, spec)
+        self._check_length(component.name)
+        return component
 
     # -- predictors ------------------------------------------------------------------------
 

@@ -31,7 +31,7 @@ from kedge.lib.backoff import Backoff
 from kedge.lib.clock import SYSTEM_CLOCK, Clock
 from kedge.reconcile.controller import Controller, Key, Result
 from kedge.reconcile.informer import Informer
-from kedge.settings.serving import ServingConfig
+from kedge.settings.serving import DEFAULT_NAMESPACE, ServingConfig
 
 _OF_SERVICES = (DEPLOYMENT, SERVICE, POD, HTTP_ROUTE, HORIZONTAL_POD_AUTOSCALER)
 _CLUSTER_WIDE = (SERVING_RUNTIME, CLUSTER_SERVING_RUNTIME, CLUSTER_STORAGE_CONTAINER)
@@ -46,6 +46,7 @@ class InferenceServiceController:
         cluster: where the services live.
         config: the settings of this moment; call `resync` when they changed.
         cluster_domain: the domain of in-cluster names.
+        namespace: where the configuration is.
         workers: services reconciled at once.
     """
 
@@ -56,6 +57,7 @@ class InferenceServiceController:
         *,
         clock: Clock = SYSTEM_CLOCK,
         cluster_domain: str = DEFAULT_CLUSTER_DOMAIN,
+        namespace: str = DEFAULT_NAMESPACE,
         workers: int = 4,
     ) -> None:
         self._informers: dict[Kind, Informer] = {}
@@ -71,6 +73,7 @@ class InferenceServiceController:
             config,
             clock=clock,
             cluster_domain=cluster_domain,
+            namespace=namespace,
         )
         self._controller = Controller(
             "inferenceservice", self._reconcile, workers=workers, backoff=_RETRIES, clock=clock

@@ -73,6 +73,9 @@ def annotation_warnings(
             found.append(Warned(f"{path}.annotations[{key}]", why))
         elif key.startswith(f"{names.AUTOSCALING}/") and mode is DeploymentMode.KNATIVE:
             found.append(Warned(f"{path}.annotations[{key}]", _FIXED))
+        elif key == names.ROLLOUT_DURATION and mode is DeploymentMode.KNATIVE:
+            why = "requests move to a new revision at once in this release."
+            found.append(Warned(f"{path}.annotations[{key}]", why))
     return found
 
 

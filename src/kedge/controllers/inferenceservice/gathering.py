@@ -29,9 +29,19 @@ from kedge.settings.serving import ServingConfig
 
 
 async def gather(
-    cluster: Cluster, cache: Cache, isvc: Object, config: ServingConfig, cluster_domain: str
+    cluster: Cluster,
+    cache: Cache,
+    isvc: Object,
+    config: ServingConfig,
+    *,
+    cluster_domain: str,
+    home: str,
 ) -> Surroundings:
-    """Everything that `isvc`, with its defaults, is built from."""
+    """Everything that `isvc`, with its defaults, is built from.
+
+    Args:
+        home: the namespace of the configuration.
+    """
     namespace = str(isvc["metadata"]["namespace"])
     accounts: dict[str, Object] = {}
     secrets: dict[str, Object] = {}
@@ -50,6 +60,8 @@ async def gather(
         for secret in _secret_names(isvc, component, account, config):
             await take(secrets, SECRET, secret)
     return Surroundings(
+        namespace=namespace,
+        home=home,
         runtimes=cache.list(SERVING_RUNTIME, namespace),
         cluster_runtimes=cache.list(CLUSTER_SERVING_RUNTIME),
         storage_containers=cache.list(CLUSTER_STORAGE_CONTAINER),

@@ -139,10 +139,11 @@ class KnativeMode:
             for target in outcome.targets
             if target.tag
         ]
+        named = {service: revision for revision, service in revisions.services.items()}
         for backend in outcome.decision.pending:
-            revision = backend.service.removesuffix(names.private_service(""))
             alone = Backend(backend.service, 100, backend.ports)
-            routes.append(make_single_route(self.plan, revision, component, alone))
+            name = named[backend.service]
+            routes.append(make_single_route(self.plan, name, component, alone))
         return routes
 
     def _verdict(self, outcome: Outcome, revisions: _Revisions) -> Verdict:
@@ -164,22 +165,39 @@ class KnativeMode:
                 )
         return found
 
-    async def collect(self, outcome: Outcome) -> None:
-        """Let revisions rest or go that no route names; call when the gateway has moved on."""
+    async def collect(self, outcome: Outcome, *, settled: bool) -> None:
+        """Let revisions rest or go that nobody needs and no route names.
+
+        Args:
+            settled: the gateway answers by the routes as they are now. Until it does, only
+                revisions go that never had a request.
+        """
         rollout = outcome.rollout
         needed = {rollout.latest_created, rollout.latest_ready}
         needed |= {target.revision for target in outcome.targets}
         for workload in outcome.workloads:
-            service = names.private_service(workload.name)
-            if workload.name in needed or self.scope.is_routed(service):
+            if workload.name in needed or self.scope.is_routed(
+                names.private_service(workload.name)
+            ):
                 continue
             if workload.name in (rollout.rolled_out, rollout.previous):
-                await self.applier.rest(workload.deployment)
-            else:
-                await self.applier.delete(DEPLOYMENT, workload.deployment)
-                found = self.scope.cache.get(SERVICE, self.plan.namespace, service)
-                if found is not None:
-                    await self.applier.delete(SERVICE, found)
+                if settled:
+                    await self.applier.rest(workload.deployment)
+            elif settled or _never_served(workload, rollout):
+                await self._delete(workload)
+
+    async def _delete(self, workload: Workload) -> None:
+        await self.applier.delete(DEPLOYMENT, workload.deployment)
+        service = names.private_service(workload.name)
+        found = self.scope.cache.get(SERVICE, self.plan.namespace, service)
+        if found is not None:
+            await self.applier.delete(SERVICE, found)
+
+
+def _never_served(workload: Workload, rollout: Rollout) -> bool:
+    """Whether a revision was passed over: newer than the newest that was ever ready."""
+    ready = names.revision_number(rollout.latest_ready)
+    return names.revision_number(workload.name) > ready > 0
 
 
 def _as_routed(targets: list[Target], outcome: Outcome, services: dict[str, str]) -> list[Target]:

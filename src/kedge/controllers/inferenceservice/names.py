@@ -5,6 +5,7 @@ Other modules never put such a name together themselves.
 
 from __future__ import annotations
 
+import hashlib
 from enum import StrEnum
 
 SERVING = "serving.kserve.io"
@@ -29,6 +30,7 @@ GKE_ACCELERATOR = f"{SERVING}/gke-accelerator"
 GPU_RESOURCE_TYPES = f"{SERVING}/gpu-resource-types"
 STORAGE_INITIALIZER_UID = f"{SERVING}/storage-initializer-uid"
 STORAGE_READONLY = "storage.kserve.io/readonly"
+ROLLOUT_DURATION = f"{KNATIVE}/rollout-duration"
 EXECUTOR_BACKEND = "multinode/executor-backend"
 ENABLE_METRIC_AGGREGATION = f"{SERVING}/enable-metric-aggregation"
 ENABLE_PROMETHEUS_SCRAPING = f"{SERVING}/enable-prometheus-scraping"
@@ -58,6 +60,9 @@ KEEPALIVE = f"{KEDGE}/keepalive-seconds"
 
 ANSWERING = f"{KEDGE}/Answering"
 """Condition on an HTTPRoute's parent: a request sent now meets a ready pod."""
+
+LONGEST_NAME = 63
+"""Of a Service, and of a label's value."""
 
 SERVER_CONTAINER = "kserve-container"
 TRANSFORMER_CONTAINER = "transformer-container"
@@ -105,11 +110,19 @@ def app_label(component: str) -> str:
 
 def private_service(name: str) -> str:
     """The Service that selects pods, where the one named like the component does not."""
-    return f"{name}-private"
+    return _fitting(name, "-private")
 
 
 def revision(component: str, number: int) -> str:
-    return f"{component}-{number:05d}"
+    return _fitting(component, f"-{number:05d}")
+
+
+def _fitting(stem: str, ending: str) -> str:
+    """A name of at most 63 characters; a stem too long is cut and gets a digest of its whole."""
+    if len(stem) + len(ending) <= LONGEST_NAME:
+        return stem + ending
+    mark = f"-{hashlib.sha256(stem.encode()).hexdigest()[:8]}"
+    return stem[: LONGEST_NAME - len(ending) - len(mark)].rstrip("-") + mark + ending
 
 
 def revision_number(name: str) -> int:

@@ -25,12 +25,14 @@ from kedge.cluster.errors import ApiError, BadRequest, Forbidden, Invalid, NotFo
 from kedge.controllers.inferenceservice import names
 from kedge.controllers.inferenceservice.applier import Applier, applied_hash
 from kedge.controllers.inferenceservice.assembly import plan_service
+from kedge.controllers.inferenceservice.ca_bundle import copy_ca_bundle
 from kedge.controllers.inferenceservice.cache import Cache
+from kedge.controllers.inferenceservice.children.autoscaler import OTEL_COLLECTOR, SCALED_OBJECT
 from kedge.controllers.inferenceservice.children.httproute import make_routes
 from kedge.controllers.inferenceservice.children.service import make_gateway_service
 from kedge.controllers.inferenceservice.components import ServicePlan
 from kedge.controllers.inferenceservice.diagnosis import Diagnosis
-from kedge.controllers.inferenceservice.errors import BuildError, InvalidSpec, Refused
+from kedge.controllers.inferenceservice.errors import BuildError, Refused
 from kedge.controllers.inferenceservice.gathering import gather
 from kedge.controllers.inferenceservice.knative import KnativeMode
 from kedge.controllers.inferenceservice.names import ComponentKind
@@ -43,7 +45,12 @@ from kedge.lib.clock import SYSTEM_CLOCK, Clock
 from kedge.lib.errors import KedgeError
 from kedge.reconcile.controller import Key, Result
 from kedge.reconcile.events import EventRecorder
-from kedge.settings.serving import ConfigError, DeploymentMode, ServingConfig
+from kedge.settings.serving import (
+    DEFAULT_NAMESPACE,
+    ConfigError,
+    DeploymentMode,
+    ServingConfig,
+)
 
 COMPONENT = "v1beta1Controllers"
 """The source of events, as KServe names it."""
@@ -60,6 +67,7 @@ class Reconciler:
         cache: what is read.
         config: the settings of this moment; may raise `ConfigError`.
         cluster_domain: the domain of in-cluster names.
+        namespace: where the configuration is.
     """
 
     def __init__(
@@ -70,12 +78,14 @@ class Reconciler:
         *,
         clock: Clock = SYSTEM_CLOCK,
         cluster_domain: str = DEFAULT_CLUSTER_DOMAIN,
+        namespace: str = DEFAULT_NAMESPACE,
     ) -> None:
         self.cluster = cluster
         self.cache = cache
         self.config = config
         self.clock = clock
         self.cluster_domain = cluster_domain
+        self.namespace = namespace
         self.events = EventRecorder(cluster, COMPONENT, clock)
 
     async def reconcile(self, key: Key) -> Result | None:
@@ -210,10 +220,19 @@ class _Pass:
     async def _plan(self, config: ServingConfig) -> ServicePlan:
         full = apply_defaults(self.isvc, config)
         around = await gather(
-            self.cluster, self.cache, full, config, self.reconciler.cluster_domain
+            self.cluster,
+            self.cache,
+            full,
+            config,
+            cluster_domain=self.reconciler.cluster_domain,
+            home=self.reconciler.namespace,
         )
         plan = plan_service(full, around, config)
         self.errors.update(plan.errors)
+        try:
+            await copy_ca_bundle(self.cluster, config, self.reconciler.namespace, self.namespace)
+        except BuildError as error:
+            self.errors.setdefault(ComponentKind.PREDICTOR, error)
         return plan
 
     async def _bring_about(self, plan: ServicePlan, scope: Scope) -> StandardMode | KnativeMode:
@@ -231,32 +250,49 @@ class _Pass:
 
     async def _route(self, plan: ServicePlan, scope: Scope) -> None:
         """Write the routes of what was brought about; of the rest they stay as they are."""
-        backends = {kind: outcome.decision.backends for kind, outcome in self.outcomes.items()}
         try:
-            routes = make_routes(plan, backends)
-        except InvalidSpec as error:
+            await self._write_routes(plan, scope)
+        except BuildError as error:
             error.component = plan.entry.value
             self.errors[plan.entry] = error
             self.routes = scope.routes
-            return
+        except _REFUSALS as error:
+            self.errors[plan.entry] = _refused(plan.entry, error)
+            self.routes = scope.routes
+
+    async def _write_routes(self, plan: ServicePlan, scope: Scope) -> None:
+        backends = {kind: outcome.decision.backends for kind, outcome in self.outcomes.items()}
+        routes = make_routes(plan, backends)
         if plan.mode is DeploymentMode.KNATIVE and plan.entry in self.outcomes:
             labels = {names.ISVC_LABEL: self.name}
-            service = make_gateway_service(plan, self.name, labels)
-            await self.applier.apply(SERVICE, service)
+            await self.applier.apply(SERVICE, make_gateway_service(plan, self.name, labels))
         for outcome in self.outcomes.values():
             routes += outcome.routes
-        written = {route["metadata"]["name"] for route in routes}
-        self.routes = [await self.applier.apply(HTTP_ROUTE, route) for route in routes]
-        if self.errors:
-            self.routes += [r for r in scope.routes if r["metadata"]["name"] not in written]
+        kept = self._kept_routes(scope, {r["metadata"]["name"]: r for r in routes})
+        for route in routes:
+            if route["metadata"]["name"] not in kept:
+                self.routes.append(await self.applier.apply(HTTP_ROUTE, route))
+        self.routes += kept.values()
+
+    def _kept_routes(self, scope: Scope, new: dict[str, Object]) -> dict[str, Object]:
+        """Routes to leave as they are: those that a component which cannot be built is part of."""
+        if not self.errors:
+            return {}
+        own = {outcome.component.name for outcome in self.outcomes.values()}
+        return {
+            name: route
+            for route in scope.routes
+            if (name := str(route["metadata"]["name"])) not in new or name not in own
+        }
 
     async def _clear_up(self, scope: Scope, mode: StandardMode | KnativeMode) -> None:
         """Delete what is not wanted any more, once nothing depends on it."""
-        if self.errors or not self._is_settled(scope):
-            return
+        settled = not self.errors and self._is_settled(scope)
         if isinstance(mode, KnativeMode):
             for outcome in self.outcomes.values():
-                await mode.collect(outcome)
+                await mode.collect(outcome, settled=settled)
+        if not settled:
+            return
         for kind in CHILDREN:
             for child in self.cache.of_service(kind, self.key):
                 if (kind.kind, child["metadata"]["name"]) not in self.applier.written:
@@ -274,9 +310,15 @@ class _Pass:
 
     async def _stop(self) -> None:
         """Take everything down, the way in first; only the service itself stays."""
-        for kind in CHILDREN:
-            for child in self.cache.of_service(kind, self.key):
-                await self.applier.delete(kind, child)
+        children = [
+            (kind, child) for kind in CHILDREN for child in self.cache.of_service(kind, self.key)
+        ]
+        for kind, child in children:
+            await self.applier.delete(kind, child)
+            if kind == DEPLOYMENT:
+                # Nobody watches these kinds: they may be there wherever a Deployment is.
+                for addon in (SCALED_OBJECT, OTEL_COLLECTOR):
+                    await self.applier.delete_named(addon, child["metadata"]["name"])
         spec = self.isvc.get("spec") or {}
         parts = tuple(
             api.Component(kind.value) for kind in ComponentKind if spec.get(kind.value) is not None

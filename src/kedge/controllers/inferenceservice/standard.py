@@ -120,7 +120,10 @@ class StandardMode:
         self, outcome: Outcome, service: Object, variants: list[tuple[Component, Workload]]
     ) -> None:
         component = outcome.component
-        ready = {service["metadata"]["name"]} if outcome.focus.ready_pods else set()
+        ready = set()
+        if outcome.focus.ready_pods:
+            # Both select the same pods, where the component's own Service still selects.
+            ready = {str(service["metadata"]["name"]), component.name}
         taking = []
         for canary, workload in variants:
             ports = ports_of(make_service(self.plan, canary))
@@ -133,6 +136,13 @@ class StandardMode:
         stable = Backend(service["metadata"]["name"], rest, ports_of(service))
         outcome.decision = self.scope.decide(component, [stable, *taking], ready)
         outcome.settled = outcome.decision.complete
+        alone_already = {canary.name for canary, _ in variants}
+        for backend in outcome.decision.pending:
+            if backend.service not in alone_already:
+                alone = Backend(backend.service, 100, backend.ports)
+                outcome.routes.append(
+                    make_single_route(self.plan, backend.service, component, alone)
+                )
 
     # -- autoscalers -----------------------------------------------------------------------
 

@@ -15,10 +15,12 @@ from kedge.api.inferenceservice.status import Status
 from kedge.cluster.base import Object
 from kedge.controllers.inferenceservice import names, urls
 from kedge.controllers.inferenceservice.causes import Cause
-from kedge.controllers.inferenceservice.components import ServicePlan, Warned
+from kedge.controllers.inferenceservice.children.service import make_service
+from kedge.controllers.inferenceservice.components import Component, ServicePlan, Warned
 from kedge.controllers.inferenceservice.errors import BuildError
 from kedge.controllers.inferenceservice.names import ComponentKind
 from kedge.controllers.inferenceservice.observe import Verdict, route_verdict, worst
+from kedge.controllers.inferenceservice.pod import DEFAULT_PORT
 from kedge.controllers.inferenceservice.rollout import Outcome
 from kedge.settings.serving import DeploymentMode
 
@@ -156,20 +158,27 @@ def _report_ingress(
         for route in routes
         if (route["metadata"].get("labels") or {}).get(names.ROUTE_ROLE_LABEL) in _IN_INGRESS
     ]
-    if not counted:
-        what = ", ".join(kind.title for kind in errors) or "The entry component"
-        status.mark_ingress_not_ready(
-            Reason.ROUTE_NOT_CREATED, f"{what} cannot be routed to as long as it cannot be built."
-        )
+    if all(route["metadata"]["name"] != plan.name for route in counted):
+        told = " ".join(str(error) for error in errors.values())
+        status.mark_ingress_not_ready(Reason.ROUTE_NOT_CREATED, told or "There is no route yet.")
         return
     found = worst(route_verdict(route) for route in counted)
     _mark(status, api.INGRESS_READY, _explain(found, outcomes, errors))
     status.set_url(urls.service_url(plan))
-    entry = names.component_name(
-        plan.name, plan.entry, plan.components[plan.entry].variant
-    ) if plan.entry in plan.components else plan.name  # fmt: skip
-    service = plan.name if plan.mode is DeploymentMode.KNATIVE else entry
-    status.set_address(urls.address_url(plan, service))
+    entry = plan.components.get(plan.entry)
+    if plan.mode is DeploymentMode.KNATIVE:
+        status.set_address(urls.address_url(plan, plan.name))
+    elif entry is not None:
+        status.set_address(urls.address_url(plan, entry.name, _headless_port(plan, entry)))
+
+
+def _headless_port(plan: ServicePlan, component: Component) -> int | None:
+    """The pods' REST port, when the component's Service has no address of its own."""
+    service = make_service(plan, component)
+    if service["spec"].get("clusterIP") != "None":
+        return None
+    ports = service["spec"]["ports"]
+    return next((int(p["targetPort"]) for p in ports if "appProtocol" not in p), DEFAULT_PORT)
 
 
 def _explain(

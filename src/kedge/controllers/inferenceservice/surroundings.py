@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kedge.cluster.base import Object
+from kedge.settings.serving import DEFAULT_NAMESPACE
 
 DEFAULT_CLUSTER_DOMAIN = "cluster.local"
 
@@ -20,6 +21,8 @@ class Surroundings:
     """The objects around one InferenceService, as last seen.
 
     Attributes:
+        namespace: its namespace.
+        home: the namespace of the configuration.
         runtimes: ServingRuntimes of its namespace.
         cluster_runtimes: all ClusterServingRuntimes.
         storage_containers: all ClusterStorageContainers.
@@ -28,6 +31,8 @@ class Surroundings:
         cluster_domain: the domain of in-cluster names.
     """
 
+    namespace: str = ""
+    home: str = DEFAULT_NAMESPACE
     runtimes: Sequence[Object] = ()
     cluster_runtimes: Sequence[Object] = ()
     storage_containers: Sequence[Object] = ()

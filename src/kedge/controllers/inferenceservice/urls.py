@@ -99,12 +99,16 @@ def component_url(plan: ServicePlan, component: str) -> str:
     return _origin(plan, external_host(plan, component))
 
 
-def address_url(plan: ServicePlan, service: str) -> str:
-    """`status.address.url`: where the service answers inside the cluster, or on this machine."""
+def address_url(plan: ServicePlan, service: str, port: int | None = None) -> str:
+    """`status.address.url`: where the service answers inside the cluster, or on this machine.
+
+    Args:
+        port: of a headless Service, whose callers reach the pods' own port.
+    """
     base = plan.config.ingress.path_base_url.rstrip("/")
     if base:
         return base + names.path_prefix(plan.namespace, plan.name).rstrip("/")
-    return in_cluster_url(plan, service)
+    return in_cluster_url(plan, service) + (f":{port}" if port else "")
 
 
 def in_cluster_url(plan: ServicePlan, service: str) -> str:

@@ -313,7 +313,10 @@ class _Injection:
             return None
         folder = posixpath.dirname(get_env(init, "AWS_CA_BUNDLE"))
         default = self.settings.ca_bundle_volume_mount_path or "/etc/ssl/custom-certs"
-        return asked or GLOBAL_CA_BUNDLE, folder or default
+        configured = self.settings.ca_bundle_config_map_name
+        if self.around.namespace != self.around.home:
+            configured = GLOBAL_CA_BUNDLE
+        return asked or configured or GLOBAL_CA_BUNDLE, folder or default
 
     def _mount_ca_bundle(self, init: Tree, config_map: str, folder: str) -> None:
         set_env(init, "CA_BUNDLE_CONFIGMAP_NAME", config_map)
