@@ -5,12 +5,17 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
-from collections.abc import Iterable
+import socket
+import struct
+import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-_LISTEN = "0A"
-_WILDCARDS = frozenset({"0" * 8, "0" * 32})
+_TCP_LISTEN = 10
+_NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY = 4, 20
+_NLM_F_REQUEST, _NLM_F_DUMP = 0x1, 0x300
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -44,22 +49,72 @@ def resident(pids: Iterable[int]) -> int:
 
 
 def listeners() -> list[Listener]:
-    """Every listening TCP socket of the machine."""
+    """Every listening TCP socket of the machine.
+
+    Asked over netlink, which walks the listening sockets alone; /proc/net/tcp walks the table of
+    all connections, 30 ms on a machine with much memory.
+    """
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _NETLINK_SOCK_DIAG) as asker:
+            return [
+                found
+                for family in (socket.AF_INET, socket.AF_INET6)
+                for found in _ask_listeners(asker, family)
+            ]
+    except OSError:
+        return _read_listeners()
+
+
+def _ask_listeners(asker: socket.socket, family: int) -> Iterator[Listener]:
+    request = struct.pack("=BBBxI48x", family, socket.IPPROTO_TCP, 0, 1 << _TCP_LISTEN)
+    header = struct.pack(
+        "=IHHII", 16 + len(request), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST | _NLM_F_DUMP, 1, 0
+    )
+    asker.send(header + request)
+    while True:
+        data = asker.recv(1 << 16)
+        while len(data) >= 16:
+            length, kind = struct.unpack_from("=IH", data)
+            if kind == _NLMSG_DONE:
+                return
+            if kind == _NLMSG_ERROR:
+                raise OSError("the kernel does not tell listening sockets")
+            yield _parse_listener(data[16:length])
+            data = data[(length + 3) & ~3 :]
+
+
+def _parse_listener(message: bytes) -> Listener:
+    """`struct inet_diag_msg`: 4 bytes, the port, 2 bytes, the address, ... and last the inode."""
+    family = message[0]
+    (port,) = struct.unpack_from("!H", message, 4)
+    (inode,) = struct.unpack_from("=I", message, 68)
+    raw = message[8:12] if family == socket.AF_INET else message[8:24]
+    return Listener(port, str(inode), _named(raw))
+
+
+def _read_listeners() -> list[Listener]:
     found = []
     for table in ("tcp", "tcp6"):
         with contextlib.suppress(OSError):
             for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
                 fields = line.split()
-                if fields[3] == _LISTEN:
+                if fields[3] == f"{_TCP_LISTEN:02X}":
                     host, _, port = fields[1].partition(":")
-                    address = None if host in _WILDCARDS else _address(host)
-                    found.append(Listener(int(port, 16), fields[9], address))
+                    found.append(Listener(int(port, 16), fields[9], _named(_raw_address(host))))
     return found
 
 
-def _address(hexadecimal: str) -> str:
-    words = [bytes.fromhex(hexadecimal[i : i + 8])[::-1] for i in range(0, len(hexadecimal), 8)]
-    address = ipaddress.ip_address(b"".join(words))
+def _raw_address(hexadecimal: str) -> bytes:
+    """/proc tells addresses as 32-bit words in the machine's order."""
+    words = [hexadecimal[i : i + 8] for i in range(0, len(hexadecimal), 8)]
+    return b"".join(int(word, 16).to_bytes(4, sys.byteorder) for word in words)
+
+
+def _named(raw: bytes) -> str | None:
+    """An address in words; None for every address."""
+    if not any(raw):
+        return None
+    address = ipaddress.ip_address(raw)
     mapped = getattr(address, "ipv4_mapped", None)
     return str(mapped or address)
 
