@@ -25,9 +25,26 @@ SECONDS = 10.0
 class World:
     """A running cluster and a few words to ask it with."""
 
-    def __init__(self, cluster: LocalCluster, kubelet: FakeKubelet) -> None:
-        self.cluster = cluster
-        self.kubelet = kubelet
+    def __init__(self) -> None:
+        self.store = Store(":memory:")
+        self.cluster = LocalCluster(self.store, AdmitAll())
+        self.kubelet = FakeKubelet(self.cluster)
+        parts = (self.cluster, self.kubelet)
+        self._tasks = [asyncio.create_task(part.run()) for part in parts]
+        self._workloads = asyncio.create_task(Workloads(self.cluster).run())
+
+    async def restart_workloads(self) -> None:
+        """As when their process is killed: whatever they knew is lost."""
+        self._workloads.cancel()
+        await asyncio.gather(self._workloads, return_exceptions=True)
+        self._workloads = asyncio.create_task(Workloads(self.cluster).run())
+
+    async def close(self) -> None:
+        tasks = [*self._tasks, self._workloads]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self.store.close()
 
     async def deployment(self) -> Object:
         return await self.cluster.get(DEPLOYMENT, "web", NAMESPACE)
@@ -64,16 +81,9 @@ class World:
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
-    store = Store(":memory:")
-    cluster = LocalCluster(store, AdmitAll())
-    kubelet = FakeKubelet(cluster)
-    parts = (cluster, Workloads(cluster), kubelet)
-    tasks = [asyncio.create_task(part.run()) for part in parts]
-    yield World(cluster, kubelet)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    store.close()
+    world = World()
+    yield world
+    await world.close()
 
 
 def make_deployment(replicas: int = 3, image: str = "app:1", **spec: Any) -> Object:
@@ -254,3 +264,18 @@ async def test_a_deleted_pod_is_replaced_and_a_deleted_deployment_leaves_nothing
     await world.until_gone(DEPLOYMENT)
     assert await world.all(POD) == []
     assert await world.all(REPLICA_SET) == []
+
+
+async def test_a_rollout_survives_its_controllers(world: World) -> None:
+    await world.cluster.create(DEPLOYMENT, make_deployment(4))
+    await world.until_done()
+    await world.change_image("app:2")
+    for turns in range(20):
+        for _ in range(turns * 3):
+            await asyncio.sleep(0)
+        await world.restart_workloads()
+        ready = [one for one in await world.all(POD) if is_ready(one)]
+        assert len([one for one in ready if "deletionTimestamp" not in one["metadata"]]) >= 3
+    await world.until_done()
+    assert len(await world.all(REPLICA_SET)) == 2
+    assert len([one for one in await world.all(POD) if is_ready(one)]) == 4

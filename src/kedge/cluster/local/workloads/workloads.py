@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from kedge.cluster.base import Cluster
+from kedge.cluster.local.workloads.autoscaling import HorizontalAutoscaler, PodUsage
 from kedge.cluster.local.workloads.deployments import DeploymentController
 from kedge.cluster.local.workloads.endpointslices import EndpointSliceController
 from kedge.cluster.local.workloads.replicasets import ReplicaSetController
@@ -19,6 +20,7 @@ class Workloads:
     Args:
         informers: caches shared with others of this process; the caller runs them. Without, the
             workloads keep and run their own.
+        usage: what pods use, for autoscalers; without, they keep to their bounds.
     """
 
     def __init__(
@@ -26,6 +28,7 @@ class Workloads:
         cluster: Cluster,
         informers: Informers | None = None,
         *,
+        usage: PodUsage | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         shared = informers if informers is not None else Informers(cluster, clock)
@@ -35,6 +38,7 @@ class Workloads:
             ReplicaSetController(cluster, shared, clock=clock),
             Scheduler(cluster, shared, clock=clock),
             EndpointSliceController(cluster, shared, clock=clock),
+            HorizontalAutoscaler(cluster, shared, usage=usage, clock=clock),
         )
 
     async def run(self) -> None:
