@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.integration.gateway_world import GatewayWorld, gateway_world, now, rule
+from tests.integration.gateway_world import GatewayWorld, eventually, gateway_world, now, rule
 
 from kedge.api.scheme import SERVICE
 
@@ -50,6 +50,24 @@ async def test_endpoints_come_and_go_without_a_failed_request(world: GatewayWorl
     await load.stop()
     assert load.answered["c"] > 100
     assert load.failed == []
+
+
+async def test_a_request_in_flight_ends_well_though_its_pod_leaves(world: GatewayWorld) -> None:
+    a, b = await world.backend("a", "127.0.0.2"), await world.backend("b", "127.0.0.3")
+    await world.service("iris")
+    await world.endpoints("iris", a)
+    await world.route("iris", rule("iris"), hostnames=(HOST,))
+    await world.answering("iris")
+    a.delay = 0.5
+    slow = asyncio.create_task(world.get("/slow", HOST))
+    await eventually(lambda: a.requests == 1)
+    await world.endpoints("iris", b)
+    async with asyncio.timeout(5):
+        await world.gateway.drained(a.address)
+    assert not slow.done()
+    assert (await world.get("/", HOST))[1]["backend"] == "b"
+    status, body = await slow
+    assert (status, body["backend"]) == (200, "a")
 
 
 async def test_drained_at_once_when_nothing_was_sent_there(world: GatewayWorld) -> None:
