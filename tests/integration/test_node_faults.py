@@ -118,6 +118,18 @@ async def test_a_new_agent_ends_pods_that_are_no_more(world: World) -> None:
     await until(lambda: not (world.settings.pods_dir / pod["metadata"]["uid"]).exists())
 
 
+async def test_a_pod_deleted_meanwhile_is_asked_to_end(world: World, tmp_path: Path) -> None:
+    note = tmp_path / "note"
+    polite = f"trap 'echo asked >> {note}; exit 0' TERM; sleep 60 & wait"
+    await world.run_pod("one", {"name": "c", "args": ["-c", polite]})
+    await world.wait_for("one", is_ready)
+    await world.stop()
+    await world.delete_pod("one")
+    await world.start()
+    await world.wait_gone("one")
+    assert note.read_text() == "asked\n"
+
+
 async def test_pods_come_back_after_everything_died(tmp_path: Path) -> None:
     world = World(tmp_path)
     await world.start()
