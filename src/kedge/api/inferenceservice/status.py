@@ -5,7 +5,7 @@ others are of severity `Info`; the list is sorted by type; `lastTransitionTime` 
 any field of a condition moved, compared with the status that the reconcile started from. Ready is
 always computed: False when a dependent is, else Unknown when one is, else True. Where upstream
 shows the newest False dependent, Ready shows the cause: a component that fails takes its route with
-it, so the component's reason and message come first.
+it, so the reason and message of a component that is not ready come first.
 """
 
 from __future__ import annotations
@@ -302,7 +302,13 @@ class Status:
         unknown = [entry for entry in dependents if entry["status"] == "Unknown"]
         if false:
             causes = (self._conditions.get(type_, {}) for type_ in _CAUSES)
-            self._copy_to_ready(next(entry for entry in causes if entry.get("status") == "False"))
+            cause = next(
+                entry
+                for entry in causes
+                if entry.get("status") == "False"
+                or (entry.get("status") == "Unknown" and entry.get("reason"))
+            )
+            self._set(READY, "False", cause.get("reason", ""), cause.get("message", ""))
         elif unknown:
             self._copy_to_ready(unknown[0])
         elif len(dependents) < len(DEPENDENTS):
