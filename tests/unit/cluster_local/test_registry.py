@@ -185,8 +185,8 @@ def test_unknown_fields_are_warned_about_or_refused(registry: Registry) -> None:
     written = registry.create(POD, "default", pod, WriteOptions(field_validation="Warn"))
     assert len(written.warnings) == 1
     assert 'unknown field "spec.replicass"' in written.warnings[0]
+    strict = WriteOptions(field_validation="Strict")
     with pytest.raises(BadRequest, match="strict decoding error"):
-        strict = WriteOptions(field_validation="Strict")
         registry.create(POD, "default", make_pod("q", replicass=1), strict)
 
 
