@@ -17,6 +17,7 @@ from kedge.cluster.base import EventType, Object
 from kedge.cluster.local.admission import AdmitAll
 from kedge.cluster.local.cluster import LocalCluster
 from kedge.cluster.local.node import NodeAgent
+from kedge.cluster.local.node.cgroups import Cgroups
 from kedge.cluster.local.store import Store
 from kedge.lib.backoff import Backoff
 from kedge.reconcile import EventRecorder, Informer
@@ -90,7 +91,15 @@ class World:
         await until(lambda: not list(self.settings.runtime_dir.glob("*.sock")))
         os.close(self.life_read)
         self.store.close()
+        self._remove_cgroups()
         shutil.rmtree(self.settings.runtime_dir, ignore_errors=True)
+
+    def _remove_cgroups(self) -> None:
+        groups = Cgroups.find(self.folder)
+        groups.remove_strays(set())
+        for base in {groups.memory, groups.cpu} - {None}:
+            with contextlib.suppress(OSError):
+                os.rmdir(str(base))
 
     async def run_pod(self, name: str, *containers: Object, **spec: Any) -> Object:
         """Create a pod on this node; its containers' images default to `test/sh`."""

@@ -17,6 +17,7 @@ from tests.integration.node_world import World, container, is_ready, until
 
 from kedge.api.scheme import POD
 from kedge.cluster.errors import Unavailable
+from kedge.cluster.local.node import processes
 from kedge.cluster.local.node.cgroups import Cgroups
 
 # Forks twice, so that it is nobody's child and in a session of its own, and says who it is.
@@ -157,6 +158,17 @@ async def test_a_killed_shim_is_noticed(world: World) -> None:
     os.kill(ours[0], signal.SIGKILL)
     pod = await world.wait_for("one", lambda p: is_ready(p) and container(p)["restartCount"] == 1)
     assert container(pod)["lastState"]["terminated"]["exitCode"] == 137
+
+
+async def test_a_killed_template_is_started_again(world: World) -> None:
+    await world.run_pod("one", {"name": "c", "args": ["-c", "sleep 600"]})
+    await world.wait_for("one", is_ready)
+    for pid in processes.descendants(os.getpid())[1:]:
+        if b"shim.py" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            os.kill(pid, signal.SIGKILL)
+    await world.run_pod("two", {"name": "c", "args": ["-c", "sleep 600"]})
+    await world.wait_for("two", is_ready)
+    assert container(await world.wait_for("one", is_ready))["restartCount"] == 0
 
 
 def _unix_sockets(pid: int) -> str:

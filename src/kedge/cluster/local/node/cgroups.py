@@ -75,7 +75,7 @@ class Cgroups:
         folders = []
         for folder in self._folders(container):
             with contextlib.suppress(OSError):
-                folder.mkdir(exist_ok=True)
+                folder.mkdir(parents=True, exist_ok=True)
                 folders.append(str(folder))
         if self.memory is not None and limits.memory is not None:
             self._limit_memory(self.memory / container, limits.memory)

@@ -257,26 +257,15 @@ class Sandboxes:
     async def open(self) -> IsolationFacts:
         """Start the template that shims are forked from, if it does not run."""
         async with self._opening:
-            if self._template is None or self._template.returncode is not None:
+            if self._control is None:
                 await self._start_template()
         return self.isolation
 
     async def create(self, uid: str, memory_volumes: list[dict[str, Any]]) -> Sandbox:
         """A new, empty pod."""
-        await self.open()
-        ours, theirs = socket.socketpair()
         path = self.path_of(uid)
-        request = {"socket": str(path), "memory_volumes": memory_volumes}
-        assert self._control is not None
-        try:
-            socket.send_fds(self._control, [json.dumps(request).encode()], [theirs.fileno()])
-        except OSError as error:
-            ours.close()
-            self._forget_template()
-            raise SandboxError(f"the shim template does not answer: {error}") from error
-        finally:
-            theirs.close()
-        sandbox = Sandbox(path, ours)
+        channel = await self._fork({"socket": str(path), "memory_volumes": memory_volumes})
+        sandbox = Sandbox(path, channel)
         await sandbox.open()
         try:
             await sandbox.birth()
@@ -284,6 +273,24 @@ class Sandboxes:
             sandbox.close()
             raise
         return sandbox
+
+    async def _fork(self, request: dict[str, Any]) -> socket.socket:
+        """Have the template fork a shim, anew if it died; our end of the shim's first socket."""
+        for last_try in (False, True):
+            await self.open()
+            assert self._control is not None
+            ours, theirs = socket.socketpair()
+            try:
+                socket.send_fds(self._control, [json.dumps(request).encode()], [theirs.fileno()])
+                return ours
+            except OSError as error:
+                ours.close()
+                self._forget_template()
+                if last_try:
+                    raise SandboxError(f"the shim template does not answer: {error}") from error
+            finally:
+                theirs.close()
+        raise AssertionError("unreachable")
 
     async def adopt(self, uid: str) -> Sandbox | None:
         """The shim that a former agent left for this pod, or None."""
@@ -329,7 +336,8 @@ class Sandboxes:
         return sandbox
 
     async def _start_template(self) -> None:
-        self._forget_template()
+        if self._template is not None:
+            await self._template.wait()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._template = await asyncio.create_subprocess_exec(
             sys.executable, "-I", "-S", shim.__file__,
