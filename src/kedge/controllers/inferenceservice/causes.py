@@ -27,6 +27,8 @@ _MOUNT_EVENTS = frozenset(
 )
 _FIX = re.compile(r"\s*\bFix: (.+)$", re.DOTALL)
 _NO_MODEL = re.compile(r"No [\w-]+ model in |folder is empty|does not exist", re.IGNORECASE)
+_NAMED = re.compile(r"([A-Z][A-Za-z]+)(?<!Error)(?<!Exception)(?<!Warning): ")
+"""How Kedge's own programs begin: a reason, not the name of some exception."""
 _LAST_LINES = 5
 _PATIENCE = 4
 """Seconds that any server may take to get ready, whatever its probe says."""
@@ -253,7 +255,7 @@ def _ended(
     said, fix = split_fix(str(ended.get("message") or ""))
     said = _last_lines(said)
     reason = str(ended.get("reason") or "Error")
-    named = re.match(r"([A-Z][A-Za-z]+): ", said)
+    named = _NAMED.match(said)
     if named and reason in ("Error", "Completed"):
         reason, said = named[1], said[named.end() :]
     if not said:

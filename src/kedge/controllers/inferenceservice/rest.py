@@ -32,7 +32,13 @@ from kedge.controllers.inferenceservice.children.service import (
 )
 from kedge.controllers.inferenceservice.components import Component, ServicePlan
 from kedge.controllers.inferenceservice.names import ComponentKind
-from kedge.controllers.inferenceservice.standard import beside, fixed_replicas, needs_gateway
+from kedge.controllers.inferenceservice.standard import (
+    beside,
+    fixed_replicas,
+    is_scaled_elsewhere,
+    needs_gateway,
+)
+from kedge.controllers.inferenceservice.traffic import LATEST_TAG
 from kedge.settings.serving import DeploymentMode
 
 Backends = dict[ComponentKind, Sequence[Backend]]
@@ -60,7 +66,11 @@ def _knative(plan: ServicePlan, component: Component, backends: Backends) -> Ite
     service = make_revision_service(plan, component, names.revision(component.name, 1))
     yield service
     yield make_gateway_service(plan, component.name, component.labels)
-    backends[component.kind] = [Backend(service["metadata"]["name"], 100, ports_of(service))]
+    backend = Backend(service["metadata"]["name"], 100, ports_of(service))
+    backends[component.kind] = [backend]
+    if component.annotations.get(names.ENABLE_TAG_ROUTING) == "true":
+        name = names.tag_route(component.name, LATEST_TAG)
+        yield make_single_route(plan, name, component, backend, external=True)
 
 
 def _standard(
@@ -71,7 +81,8 @@ def _standard(
 ) -> Iterator[Object]:
     taken = sum(fixed_replicas(canary) for canary in canaries)
     for variant in (beside(component, taken), *canaries):
-        yield _counted(make_deployment(plan, variant), fixed_replicas(variant))
+        whole = component if variant.replicas is None and is_scaled_elsewhere(variant) else variant
+        yield _counted(make_deployment(plan, variant), fixed_replicas(whole))
         yield from _autoscaling(plan, variant)
     if component.worker is not None:
         yield _counted(make_worker_deployment(plan, component), component.worker.replicas)

@@ -78,7 +78,7 @@ class StandardMode:
         if component.replicas is not None:
             await self._autoscaler(component)
         live = await self.applier.ensure_deployment(
-            deployment, fixed_replicas(component), only_raise=_is_scaled_elsewhere(component)
+            deployment, fixed_replicas(component), only_raise=is_scaled_elsewhere(component)
         )
         return self.scope.workload(live)
 
@@ -199,7 +199,7 @@ def fixed_replicas(component: Component) -> int:
     return max(component.min_replicas, fewest)
 
 
-def _is_scaled_elsewhere(component: Component) -> bool:
+def is_scaled_elsewhere(component: Component) -> bool:
     """Whether an autoscaler may have given the component more pods than the fewest."""
     if component.replicas is not None or autoscaler_class(component) == "none":
         return False

@@ -55,7 +55,7 @@ def plan_traffic(
     tag = LATEST_TAG if tag_latest else ""
     latest = rollout.latest_ready or rollout.latest_created
     stable = rollout.rolled_out
-    share = 100 if percent is None or not stable else percent
+    share = 100 if percent is None or stable in ("", latest) else percent
     if stable != latest:
         share = min(share, _most(rollout, current))
     targets = [Target(latest, share, latest=True, tag=tag)] if latest else []

@@ -41,7 +41,7 @@ from kedge.settings.serving import Ingress, ServingConfig, StorageInitializer
 from kedge.testing.clock import FakeClock
 
 NS = "default"
-RUNTIMES = Path(__file__).parents[4] / "src/kedge/manifests/runtimes"
+MANIFESTS = Path(__file__).parents[4] / "src/kedge/manifests"
 _WATCHED = (
     INFERENCE_SERVICE, DEPLOYMENT, SERVICE, POD, HTTP_ROUTE, HORIZONTAL_POD_AUTOSCALER,
     SERVING_RUNTIME, CLUSTER_SERVING_RUNTIME, CLUSTER_STORAGE_CONTAINER,
@@ -114,8 +114,20 @@ class World:
             await self.cluster.create(kind, copy.deepcopy(obj))
 
     async def add_runtimes(self) -> None:
-        for path in sorted(RUNTIMES.glob("*.yaml")):
+        for path in sorted((MANIFESTS / "runtimes").glob("*.yaml")):
             await self.add((CLUSTER_SERVING_RUNTIME, yaml.safe_load(path.read_text())))
+
+    async def add_storage_containers(self) -> None:
+        path = MANIFESTS / "storagecontainers/default.yaml"
+        await self.add((CLUSTER_STORAGE_CONTAINER, yaml.safe_load(path.read_text())))
+
+    async def children(self) -> set[tuple[str, str]]:
+        """Plural and name of everything that services have made."""
+        return {
+            (kind.plural, name)
+            for kind in (DEPLOYMENT, SERVICE, HTTP_ROUTE, HORIZONTAL_POD_AUTOSCALER)
+            for name in await self.all(kind)
+        }
 
     async def get(self, kind: Kind, name: str) -> Object:
         return await self.cluster.get(kind, name, NS if kind.namespaced else None)

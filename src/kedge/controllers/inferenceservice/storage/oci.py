@@ -28,11 +28,6 @@ def mode_of(source: Source, settings: StorageInitializer) -> str:
     scheme = source.uri.partition("://")[0]
     explicit = scheme.partition("+")[2]
     if explicit:
-        if explicit not in ("modelcar", "native", "fetch"):
-            raise InvalidStorage(
-                f"The storage URI `{source.uri}` asks for the unknown mode `{explicit}`.",
-                fix="Use oci+native://, oci+fetch:// or oci+modelcar://.",
-            )
         return explicit
     if settings.oci_model_mode:
         return settings.oci_model_mode
