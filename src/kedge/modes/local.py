@@ -215,6 +215,7 @@ def _write_plan(settings: LocalSettings) -> Path:
         parts=parts,
         announcement={"api_url": settings.api_url, "gateway_url": settings.url},
         lines=_lines(settings),
+        scratch_dir=str(settings.runtime_dir),
     )
     path = settings.runtime_dir / "plan.json"
     path.write_text(plan.to_json())

@@ -25,6 +25,7 @@ import fcntl
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -84,6 +85,7 @@ class Plan:
         data_dir: holds the lock, `kedge.pid`, `ready.json` and the logs.
         notify_socket: path of the readiness socket.
         announcement: what `ready.json` says, and `lines` what is printed, once all are ready.
+        scratch_dir: removed when all has ended; empty for none.
     """
 
     data_dir: str
@@ -91,6 +93,7 @@ class Plan:
     parts: list[Part]
     announcement: dict[str, Any] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
+    scratch_dir: str = ""
 
     @classmethod
     def read(cls, path: str) -> Plan:
@@ -303,6 +306,8 @@ class Supervisor:
             if pid == 0:
                 select.select([], [], [], 0.01)
         Path(self.plan.notify_socket).unlink(missing_ok=True)
+        if self.plan.scratch_dir:
+            shutil.rmtree(self.plan.scratch_dir, ignore_errors=True)
 
 
 def _tail(path: str, lines: int = 12) -> str:
