@@ -19,6 +19,13 @@ async def test_a_pod_runs_and_is_ready(world: World) -> None:
     assert await world.wait_log(pod, "c", 1) == ["hello"]
 
 
+async def test_a_container_inherits_no_files(world: World) -> None:
+    args = ["-c", "import os; print(sorted(map(int, os.listdir('/proc/self/fd')))[:-1])"]
+    await world.run_pod("one", {"name": "c", "image": "test/python", "args": args})
+    pod = await world.wait_for("one", lambda p: container(p)["lastState"].get("terminated"))
+    assert await world.wait_log(pod, "c", 1) == ["[0, 1, 2]"]
+
+
 async def test_each_pod_has_its_own_address(world: World) -> None:
     for name in ("one", "two"):
         await world.run_pod(name, {"name": "c", "args": ["-c", "sleep 60"]})

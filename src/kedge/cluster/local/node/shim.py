@@ -696,9 +696,18 @@ def _fork_shim(
         os._exit(1)
 
 
+def _close_others(wanted: set[int]) -> None:
+    """What the agent's event loop let through must not reach containers."""
+    for name in os.listdir("/dev/fd"):
+        if int(name) not in wanted:
+            with contextlib.suppress(OSError):
+                os.close(int(name))
+
+
 def main(argv: list[str]) -> None:
     """The template: fork a shim for each request, until the agent or the supervisor is gone."""
     control, life, wanted = int(argv[0]), int(argv[1]), argv[2]
+    _close_others({0, 1, 2, control, life})
     os.set_inheritable(control, False)
     os.set_inheritable(life, False)
     isolation = Isolation.find(wanted)
