@@ -230,6 +230,13 @@ def _unpickle(path: Path, facts: PickleFacts, installed: str) -> Any:
             raise _mismatch(path, trained, installed, error) from error
         if isinstance(error, KeyError | IndexError | ValueError | OverflowError):
             raise _corrupt(path, error) from error
+        if isinstance(error, ImportError | AttributeError) and "sklearn" in str(error):
+            raise ModelLoadFailed(
+                f"{path} needs what scikit-learn {installed}, which is installed, does not have: "
+                f"{_first_line(error)}.",
+                fix="Install the scikit-learn that trained it, or train and save it with "
+                f"{installed}.",
+            ) from error
         raise ModelLoadFailed(
             f"{path} cannot be unpickled: {type(error).__name__}: {_first_line(error)}.",
             fix="Save the model again in an environment with the packages installed here.",
