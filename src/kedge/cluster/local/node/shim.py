@@ -679,6 +679,7 @@ def _fork_shim(
             os.close(fd)
         os.waitpid(child, 0)
         return
+    os.set_inheritable(fds[0], False)
     channel = socket.socket(fileno=fds[0])
     try:
         os.close(control)
