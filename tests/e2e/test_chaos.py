@@ -132,7 +132,13 @@ def test_a_killed_envoy_answers_again_within_a_second(warm: RunningKedge) -> Non
         assert time.monotonic() - killed < 1.0
 
 
-def test_a_rolling_update_fails_no_request(warm: RunningKedge) -> None:
+@pytest.mark.parametrize("mode", ["Knative", "Standard"])
+def test_a_rolling_update_fails_no_request(own_kedge: RunningKedge, iris: Path, mode: str) -> None:
+    warm = own_kedge
+    manifest = json.loads(service("warm", iris))
+    manifest["metadata"]["annotations"] = {"serving.kserve.io/deploymentMode": mode}
+    warm.kubectl("apply", "-f", "-", input=json.dumps(manifest))
+    until_ready(warm, "warm")
     with load(warm, "warm") as clients:
         for turn in range(2):
             before = {pod["metadata"]["uid"] for pod in _pods(warm, "warm")}
