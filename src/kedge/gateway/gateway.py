@@ -112,6 +112,9 @@ class Gateway:
     # What changed
 
     def _on_route(self, type: EventType, obj: Object, old: Object | None) -> None:
+        if old is not None and _is_same(obj, old):
+            self._enqueue([_key(obj)])
+            return
         self._dirty_routes.add(_key(obj))
         self._kick.set()
 
@@ -141,16 +144,15 @@ class Gateway:
         routes, self._dirty_routes = self._dirty_routes, set()
         for service in services:
             routes.update(self._inventory.routes_to(service))
-        known = set(self._inventory.endpoints)
         changed = False
         for number, key in enumerate(routes, 1):
             changed |= self._inventory.read_route(key)
             if number % CHUNK == 0:
                 await asyncio.sleep(0)
-        touched = {name for service in services | slices
-                   for name in self._inventory.clusters_of(service)}  # fmt: skip
-        moved = {name for name in touched if self._inventory.read_endpoints(name)}
-        moved |= self._inventory.endpoints.keys() - known
+        for service in services | slices:
+            for name in self._inventory.clusters_of(service):
+                self._inventory.read_endpoints(name)
+        moved = self._inventory.take_moved()
         self._send_endpoints(moved)
         if changed:
             self._changed.set()
@@ -321,6 +323,15 @@ class Gateway:
             if has is None or not has.addresses & wanted:
                 return Reach.SENT
         return Reach.ANSWERING
+
+
+def _is_same(route: Object, old: Object) -> bool:
+    """Whether nothing but its status changed, as far as we read it."""
+    new, was = route["metadata"], old["metadata"]
+    return all(
+        new.get(field) == was.get(field)
+        for field in ("uid", "generation", "labels", "ownerReferences")
+    )
 
 
 def _key(obj: Object) -> tuple[str, str]:

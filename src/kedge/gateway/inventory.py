@@ -44,6 +44,7 @@ class Inventory:
         self.routes: dict[RouteKey, CompiledRoute] = {}
         self.clusters: dict[str, Cluster] = {}
         self.endpoints: dict[str, Endpoints] = {}
+        self._moved: set[str] = set()
         self._users: dict[str, set[RouteKey]] = {}
         self._by_service: dict[ServiceKey, set[RouteKey]] = {}
         self._references: dict[RouteKey, set[ServiceKey]] = {}
@@ -90,16 +91,20 @@ class Inventory:
                 self.read_endpoints(cluster.name)
         return True
 
-    def read_endpoints(self, cluster: str) -> bool:
-        """Read the endpoints of a cluster again; whether they changed."""
+    def read_endpoints(self, cluster: str) -> None:
+        """Read the endpoints of a cluster again."""
         namespace, name, _ = cluster.split("/")
         service = self._find_service(namespace, name)
         slices = self._informers[2].by_index(BY_SERVICE, f"{namespace}/{name}")
         found = compile_endpoints(cluster, service, slices)
-        if self.endpoints.get(cluster) == found:
-            return False
-        self.endpoints[cluster] = found
-        return True
+        if self.endpoints.get(cluster) != found:
+            self.endpoints[cluster] = found
+            self._moved.add(cluster)
+
+    def take_moved(self) -> set[str]:
+        """The clusters whose endpoints changed since this was last asked."""
+        moved, self._moved = self._moved, set()
+        return moved
 
     @property
     def _find_service(self) -> Services:

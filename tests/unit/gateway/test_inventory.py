@@ -73,9 +73,12 @@ async def test_endpoints_change_alone(objects: Objects) -> None:
     route = make_http_route("r", make_rule("a"))
     objects.put(route, make_service("a"), make_slice("a", "127.0.0.2"))
     objects.inventory.read_route(KEY)
-    assert not objects.inventory.read_endpoints("default/a/80")
+    assert objects.inventory.take_moved() == {"default/a/80"}
+    objects.inventory.read_endpoints("default/a/80")
+    assert objects.inventory.take_moved() == set()
     objects.put(make_slice("a", "127.0.0.3"))
-    assert objects.inventory.read_endpoints("default/a/80")
+    objects.inventory.read_endpoints("default/a/80")
+    assert objects.inventory.take_moved() == {"default/a/80"}
     assert objects.inventory.endpoints["default/a/80"].ready == (Endpoint("127.0.0.3", 8080),)
 
 
