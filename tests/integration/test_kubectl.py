@@ -325,7 +325,7 @@ def pod_log(facade: RunningFacade, kubectl: Kubectl) -> Path:
     patch = json.dumps({"status": status})
     kubectl("patch", "pod", "talks", "--subresource=status", "--type=merge", "-p", patch)
     uid = read(kubectl, "pod", "talks")["metadata"]["uid"]
-    log = facade.folder / "pods" / uid / "logs" / "talks" / "1.log"
+    log: Path = facade.folder / "pods" / uid / "logs" / "talks" / "1.log"
     log.parent.mkdir(parents=True)
     log.with_name("0.log").write_text("before the restart\n")
     log.write_text("one\ntwo\nthree\n")

@@ -170,7 +170,7 @@ def test_headless_and_external_services_get_no_address(registry: Registry) -> No
 
 
 def test_a_service_keeps_its_address(registry: Registry) -> None:
-    service = {"metadata": {"name": "web"}, "spec": {"ports": [{"port": 80}]}}
+    service: Object = {"metadata": {"name": "web"}, "spec": {"ports": [{"port": 80}]}}
     made = registry.create(SERVICE, "default", service).object
     service["spec"]["ports"] = [{"port": 81}]
     changed = registry.replace(SERVICE, "default", "web", service).object

@@ -124,7 +124,7 @@ async def test_a_snapshot_shows_one_version_while_writes_go_on(tmp_path: Path) -
     for number in range(250):
         put(store, make(f"a{number:03}"))
     snapshot = store.snapshot(CONFIG_MAP)
-    seen = []
+    seen: list[tuple[str, dict[str, str]]] = []
     async for page in snapshot.pages():
         put(store, make("a249", labels={"late": "yes"}))
         put(store, make(f"b{len(seen)}"))

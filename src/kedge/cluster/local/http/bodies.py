@@ -72,7 +72,12 @@ def decode(body: bytes, content_type: str) -> Any:
 
 
 class _TextLoader(yaml.SafeLoader):
-    """YAML whose dates stay text, as JSON knows no dates."""
+    """YAML whose dates stay text, as JSON knows no dates, and that cannot multiply itself."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):  # type: ignore[no-untyped-call]  # untyped in PyYAML
+            raise ValueError("aliases are not taken; write the value out")
+        return super().compose_node(parent, index)
 
 
 _TextLoader.yaml_implicit_resolvers = {

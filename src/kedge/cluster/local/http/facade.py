@@ -96,6 +96,8 @@ class Facade:
             return await self._dispatch(request)
         except ApiError as error:
             return refusal(error)
+        except RecursionError:
+            return refusal(BadRequest("the object is nested too deeply. Fix: Flatten it."))
         except sqlite3.Error as error:
             log.exception("%s %s", request.method, request.url.path)
             return refusal(ApiError(f"the store failed: {error}"))
