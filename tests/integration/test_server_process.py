@@ -227,8 +227,8 @@ def test_a_pickle_that_needs_a_missing_module(tmp_path: Path) -> None:
 
 def test_a_pickle_of_another_sklearn_that_cannot_be_used(tmp_path: Path) -> None:
     """A class that this version has no more, beside the mark of the version that had it."""
-    pickled = b"(dS'_sklearn_version'\nX\x06\x00\x00\x000.22.1s0csklearn.svm.classes\nSVC\n."
-    (tmp_path / "model.pkl").write_bytes(pickled)
+    mark = b"X\x10\x00\x00\x00_sklearn_versionX\x06\x00\x00\x000.22.1"
+    (tmp_path / "model.pkl").write_bytes(b"\x80\x02}" + mark + b"s0csklearn.svm.classes\nSVC\n.")
     expect(
         failed_start("sklearn", tmp_path),
         "was trained with scikit-learn 0.22.1",

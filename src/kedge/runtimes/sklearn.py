@@ -7,6 +7,7 @@ served with a warning; one that does not is an error that names both versions.
 
 from __future__ import annotations
 
+import os
 import pickle
 import warnings
 import zlib
@@ -226,6 +227,8 @@ def _unpickle(path: Path, facts: PickleFacts, installed: str) -> Any:
     except (pickle.UnpicklingError, EOFError, zlib.error, OSError, UnicodeDecodeError) as error:
         raise _corrupt(path, error) from error
     except Exception as error:
+        if _is_cut(path):
+            raise _corrupt(path, error) from error
         if trained and trained != installed:
             raise _mismatch(path, trained, installed, error) from error
         if isinstance(error, KeyError | IndexError | ValueError | OverflowError):
@@ -244,6 +247,15 @@ def _unpickle(path: Path, facts: PickleFacts, installed: str) -> Any:
     # What an array by position lacks is no news to a client that sends arrays by position.
     warnings.filterwarnings("ignore", message="X does not have valid feature names")
     return estimator
+
+
+def _is_cut(path: Path) -> bool:
+    """A pickle that is not compressed begins with its protocol and ends with a full stop."""
+    with path.open("rb") as file:
+        if file.read(1) != b"\x80":
+            return False
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"."
 
 
 def _corrupt(path: Path, error: Exception) -> ModelLoadFailed:
