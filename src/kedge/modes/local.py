@@ -116,7 +116,11 @@ def prepare(settings: LocalSettings) -> Path:
     _make_directories(settings)
     _check_port(settings.host, settings.port, "gateway", "--port")
     _check_port(settings.host, settings.api_port, "API", "--api-port")
-    settings = replace(settings, proxy_port=_proxy_port(settings))
+    settings = replace(
+        settings,
+        proxy_port=_kept_port(settings, "proxy-port"),
+        metrics_port=_kept_port(settings, "metrics-port"),
+    )
     return _write_plan(settings)
 
 
@@ -172,13 +176,14 @@ def _holder(port: int) -> str:
     return ""
 
 
-def _proxy_port(settings: LocalSettings) -> int:
-    """The pod-facing listener's port; kept over restarts, since it is in the pods' environment."""
-    kept = settings.envoy_dir / "proxy-port"
+def _kept_port(settings: LocalSettings, name: str) -> int:
+    """A free port, the same after a restart: one is in the pods' environment, one in somebody's
+    scrape configuration."""
+    kept = settings.envoy_dir / name
     if kept.exists():
         port = int(kept.read_text())
         with contextlib.suppress(StartError):
-            _check_port(settings.host, port, "pods' proxy", "--data-dir")
+            _check_port(settings.host, port, name, "--data-dir")
             return port
     with socket.socket() as probe:
         probe.bind((settings.host, 0))
@@ -213,7 +218,11 @@ def _write_plan(settings: LocalSettings) -> Path:
         data_dir=str(settings.data_dir),
         notify_socket=str(settings.runtime_dir / "notify.sock"),
         parts=parts,
-        announcement={"api_url": settings.api_url, "gateway_url": settings.url},
+        announcement={
+            "api_url": settings.api_url,
+            "gateway_url": settings.url,
+            "metrics_url": settings.metrics_url,
+        },
         lines=_lines(settings),
         scratch_dir=str(settings.runtime_dir),
     )

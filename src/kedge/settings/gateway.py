@@ -49,6 +49,7 @@ class GatewaySettings:
             access_log=settings.logs_dir / "access.log",
             host=settings.host,
             port=settings.port,
-            proxy_port=settings.proxy_port,
+            proxy_port=settings.proxy_port or None,
+            metrics_port=settings.metrics_port or None,
             cluster_domain=settings.cluster_domain,
         )

@@ -33,6 +33,7 @@ class LocalSettings:
         namespace: where Kedge's own objects live, `inferenceservice-config` among them.
         temp_dir: where the folder of unix sockets is made; `$TMPDIR` when None.
         proxy_port: the gateway's pod-facing listener; 0 until `kedge up` has picked one.
+        metrics_port: where Envoy's own metrics are read; 0 until `kedge up` has picked one.
     """
 
     data_dir: Path
@@ -45,6 +46,7 @@ class LocalSettings:
     namespace: str = "kedge"
     temp_dir: Path | None = None
     proxy_port: int = 0
+    metrics_port: int = 0
 
     @classmethod
     def from_environment(
@@ -79,6 +81,11 @@ class LocalSettings:
     def proxy_url(self) -> str:
         """What pods use as `http_proxy`."""
         return f"http://{self.host}:{self.proxy_port}"
+
+    @property
+    def metrics_url(self) -> str:
+        """Envoy's own metrics, in Prometheus' format."""
+        return f"http://{self.host}:{self.metrics_port}/metrics"
 
     @property
     def url(self) -> str:
