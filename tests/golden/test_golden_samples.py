@@ -58,7 +58,15 @@ def _rendered(path: Path) -> Rendered | str:
         objects = _read(SAMPLES / path)
     except yaml.YAMLError as error:
         return f"it is not YAML: {str(error).splitlines()[0]}"
-    return render([*_beside(path), *objects], runtimes=_runtimes())
+    beside = _beside(path)
+    own = {name for obj in (*beside, *objects) for name in _formats(obj)}
+    runtimes = [obj for obj in _runtimes() if not own & _formats(obj)]
+    return render([*beside, *objects], runtimes=runtimes)
+
+
+def _formats(obj: dict[str, Any]) -> set[str]:
+    """The model formats of a runtime."""
+    return {entry["name"] for entry in obj.get("spec", {}).get("supportedModelFormats") or ()}
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

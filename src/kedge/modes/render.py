@@ -95,7 +95,8 @@ def render(
     settings = config or _configured(placed)
     others = list(shipped("runtimes")) if runtimes is None else list(runtimes)
     rendering = _Rendering(placed, [*others, *shipped("storagecontainers")], settings)
-    for manifest in placed:
+    # What services are built from comes first: a refused runtime serves nothing.
+    for manifest in sorted(placed, key=lambda obj: kind_of(obj) == INFERENCE_SERVICE):
         rendering.take(manifest)
     return rendering.result
 
@@ -144,7 +145,9 @@ class _Rendering:
             review = self._review.admit(kind, "CREATE", manifest)
         except Invalid as error:
             self.result.errors.append(error.message)
-            if kind == INFERENCE_SERVICE:
+            if kind in _AROUND:
+                self._by_kind[kind].remove(manifest)
+            elif kind == INFERENCE_SERVICE:
                 causes = (error.details or {}).get("causes") or []
                 self._report(manifest, causes, ())
             return
@@ -199,11 +202,13 @@ class _Rendering:
 
 
 def _not_served(manifest: Object) -> str:
-    name = (manifest.get("metadata") or {}).get("name")
+    name, kind = (manifest.get("metadata") or {}).get("name"), manifest.get("kind")
+    fix = "Take it out."
+    if kind == INFERENCE_SERVICE.kind:
+        fix = f"Write it in {INFERENCE_SERVICE.api_version}: other versions have another form."
     return (
-        f"{manifest.get('kind')} {name}: {manifest.get('apiVersion')} {manifest.get('kind')} is not"
-        " a kind that Kedge serves. Fix: Take it out, or write it as an InferenceService of"
-        " serving.kserve.io/v1beta1."
+        f"{kind} {name}: {manifest.get('apiVersion')} {kind} is not served by this release."
+        f" Fix: {fix}"
     )
 
 

@@ -77,7 +77,7 @@ class _Assembly:
             except BuildError as error:
                 error.component = kind.value
                 errors[kind] = error
-            self.warnings += effect_warnings(kind, spec, self.mode)
+            self.warnings += effect_warnings(kind, spec, self.mode, may_rest=self._may_rest(spec))
         return ServicePlan(
             isvc=self.isvc,
             mode=self.mode,
@@ -88,6 +88,13 @@ class _Assembly:
             errors=errors,
             warnings=tuple(self.warnings),
         )
+
+    def _may_rest(self, spec: Mapping[str, Any]) -> bool:
+        annotations = {
+            **(self.metadata.get("annotations") or {}), **(spec.get("annotations") or {}),
+        }  # fmt: skip
+        fixed = annotations.get(AUTOSCALER_CLASS) == "none"
+        return fixed and self.mode is DeploymentMode.STANDARD
 
     def _check_mode(self) -> None:
         if self.mode is DeploymentMode.MODEL_MESH:
@@ -400,8 +407,3 @@ def canary_replicas(stable: Mapping[str, Any], entry: Mapping[str, Any]) -> int:
     given = stable.get("minReplicas")
     fewest = 1 if given is None else int(given)
     return math.ceil(fewest * int(entry.get("trafficPercent") or 0) / 100)
-
-
-def autoscaler_class(component: Component) -> str:
-    """`hpa`, `keda`, `external` or `none`."""
-    return component.annotations.get(AUTOSCALER_CLASS) or "hpa"

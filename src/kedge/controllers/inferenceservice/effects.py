@@ -80,13 +80,17 @@ def annotation_warnings(
 
 
 def effect_warnings(
-    kind: ComponentKind, spec: Mapping[str, Any], mode: DeploymentMode
+    kind: ComponentKind, spec: Mapping[str, Any], mode: DeploymentMode, *, may_rest: bool
 ) -> list[Warned]:
-    """The component's fields that are understood but change nothing in this release."""
+    """The component's fields that are understood but change nothing in this release.
+
+    Args:
+        may_rest: its pods are counted by `minReplicas` alone, which may be 0.
+    """
     found = {name: why for name, why in _NOT_YET.items() if spec.get(name) is not None}
     if mode is DeploymentMode.KNATIVE:
         found |= {name: why for name, why in _NOT_YET_KNATIVE.items() if spec.get(name)}
-    if spec.get("minReplicas") == 0:
+    if spec.get("minReplicas") == 0 and not may_rest:
         found["minReplicas"] = "one pod is kept: nothing scales to zero in this release."
     if _is_multi_model(kind, spec):
         found["model"] = (

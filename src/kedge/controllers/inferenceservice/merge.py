@@ -72,7 +72,7 @@ def merge(base: Tree, overlay: Tree) -> Tree:
 
 def _merge_maps(base: Tree, overlay: Tree) -> Tree:
     """Two maps; of a probe's or hook's handlers the overlay's replaces the base's."""
-    if any(overlay.get(handler) for handler in _HANDLERS):
+    if any(overlay.get(handler) is not None for handler in _HANDLERS):
         base = {key: value for key, value in base.items() if key not in _HANDLERS or key in overlay}
     return merge(base, overlay)
 

@@ -13,7 +13,7 @@ from kedge.controllers.inferenceservice.children.meta import digest, make_object
 from kedge.controllers.inferenceservice.components import Component, ServicePlan
 from kedge.controllers.inferenceservice.merge import Tree, set_env
 from kedge.controllers.inferenceservice.metadata import without
-from kedge.controllers.inferenceservice.pod import first_port
+from kedge.controllers.inferenceservice.pod import first_port, serving_container
 from kedge.settings.serving import DeploymentMode
 
 PROGRESS_DEADLINE = 600
@@ -183,8 +183,9 @@ def _count(text: str) -> int | str:
 def _with_revision_env(pod: Tree, service: str, revision: str) -> Tree:
     """The environment that Knative promises to a revision's containers."""
     copied = copy.deepcopy(pod)
+    serving = serving_container(copied)
+    set_env(serving, "PORT", str(first_port(serving)))
     for container in copied["containers"]:
-        set_env(container, "PORT", str(first_port(container)))
         set_env(container, "K_REVISION", revision)
         set_env(container, "K_CONFIGURATION", service)
         set_env(container, "K_SERVICE", service)

@@ -101,7 +101,7 @@ def _service_route(plan: ServicePlan, backends: Backends) -> Object:
     if explainer:
         match = {"path": {"type": "RegularExpression", "value": _EXPLAIN}}
         timeout = plan.components[ComponentKind.EXPLAINER].timeout
-        rules.append(_rule(plan, [match], _refs(explainer, "rest"), timeout))
+        rules.append(_rule(plan, [match], _rest_refs(explainer), timeout))
     entry = plan.components[plan.entry]
     rules += _rules(plan, backends[plan.entry], entry.timeout)
     return _make_route(plan, plan.name, hosts, rules, "service")
@@ -142,11 +142,11 @@ def _prefix_rules(plan: ServicePlan, backends: Backends, prefix: str) -> list[Ru
         match = {"path": {"type": "Exact", "value": prefix.rstrip("/") + explain}}
         rewrite = {"type": "ReplaceFullPath", "replaceFullPath": explain}
         timeout = plan.components[ComponentKind.EXPLAINER].timeout
-        rules.append(_rule(plan, [match], _refs(explainer, "rest"), timeout, rewrite))
+        rules.append(_rule(plan, [match], _rest_refs(explainer), timeout, rewrite))
     entry = plan.components[plan.entry]
     match = {"path": {"type": "PathPrefix", "value": prefix}}
     rewrite = {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/"}
-    refs = _refs(backends[plan.entry], "rest")
+    refs = _rest_refs(backends[plan.entry])
     return [*rules, _rule(plan, [match], refs, entry.timeout, rewrite)]
 
 
@@ -161,12 +161,16 @@ def _hosts(plan: ServicePlan, external: str, service: str) -> list[str]:
 def _rules(plan: ServicePlan, backends: Sequence[Backend], timeout: int | None) -> list[Rule]:
     """gRPC first, told by its content type, where a gRPC port is known; then everything else."""
     rules = []
-    rest = _refs(backends, "rest")
     grpc = _refs(backends, "grpc")
-    if grpc and rest:
+    if grpc and _refs(backends, "rest"):
         match = {"path": _ROOT, "headers": [_GRPC_HEADER]}
         rules.append(_rule(plan, [match], grpc, timeout))
-    return [*rules, _rule(plan, [{"path": _ROOT}], rest or grpc, timeout)]
+    return [*rules, _rule(plan, [{"path": _ROOT}], _rest_refs(backends), timeout)]
+
+
+def _rest_refs(backends: Sequence[Backend]) -> list[dict[str, Any]]:
+    """Where everything but gRPC goes; a server with one port for all gets it there."""
+    return _refs(backends, "rest") or _refs(backends, "grpc")
 
 
 def _refs(backends: Iterable[Backend], what: str) -> list[dict[str, Any]]:

@@ -145,10 +145,12 @@ class _Injection:
         elif self._in_place(source):
             self._add_in_place(source, _LOCATION)
         else:
+            volume = _LOCATION
             if mode == "fetch":
                 source = replace(source, uri=f"oci://{oci.reference(source)}")
-            self._add_volume(_LOCATION, source.mount_path, {"emptyDir": {}})
-            init = self._init_container(_LOCATION, source.mount_path, [source], access)
+                volume = volume_name(source.mount_path)
+            self._add_volume(volume, source.mount_path, {"emptyDir": {}})
+            init = self._init_container(volume, source.mount_path, [source], access)
             if mode == "fetch":
                 oci.add_fetch_access(self.pod, init, self.settings)
         self._point_to(source.mount_path)
