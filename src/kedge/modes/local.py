@@ -193,12 +193,16 @@ def _kept_port(settings: LocalSettings, name: str) -> int:
 
 
 def _write_plan(settings: LocalSettings) -> Path:
+    from kedge.cluster.local.node.cgroups import Cgroups
     from kedge.gateway.bootstrap import envoy_argv
 
+    groups = Cgroups.find(settings.data_dir)
     logs = settings.logs_dir
     written = settings.runtime_dir / "settings.json"
     written.write_text(settings.to_json())
     python_env = {"PYTHONUNBUFFERED": "1", "KEDGE_HOME": str(settings.data_dir)}
+    # The node agent forks nothing that speaks gRPC: its library need not prepare for that.
+    python_env["GRPC_ENABLE_FORK_SUPPORT"] = "0"
     parts = [
         supervisor.Part(
             name,
@@ -225,6 +229,7 @@ def _write_plan(settings: LocalSettings) -> Path:
         },
         lines=_lines(settings),
         scratch_dir=str(settings.runtime_dir),
+        control_groups=sorted({str(path) for path in (groups.memory, groups.cpu) if path}),
     )
     path = settings.runtime_dir / "plan.json"
     path.write_text(plan.to_json())

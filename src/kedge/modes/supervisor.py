@@ -86,6 +86,7 @@ class Plan:
         notify_socket: path of the readiness socket.
         announcement: what `ready.json` says, and `lines` what is printed, once all are ready.
         scratch_dir: removed when all has ended; empty for none.
+        control_groups: the pods' parent groups, removed when all has ended.
     """
 
     data_dir: str
@@ -94,6 +95,7 @@ class Plan:
     announcement: dict[str, Any] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
     scratch_dir: str = ""
+    control_groups: list[str] = field(default_factory=list)
 
     @classmethod
     def read(cls, path: str) -> Plan:
@@ -308,6 +310,11 @@ class Supervisor:
         Path(self.plan.notify_socket).unlink(missing_ok=True)
         if self.plan.scratch_dir:
             shutil.rmtree(self.plan.scratch_dir, ignore_errors=True)
+        for parent in map(Path, self.plan.control_groups):
+            # Only folders can be removed there, and only empty groups.
+            for group in (*parent.glob("*/"), parent):
+                with contextlib.suppress(OSError):
+                    group.rmdir()
 
 
 def _tail(path: str, lines: int = 12) -> str:

@@ -12,7 +12,7 @@ from kedge.cluster.local.node import logs
 from kedge.cluster.local.node.addresses import Addresses
 from kedge.cluster.local.node.cgroups import Cgroups, Limits
 from kedge.cluster.local.node.resources import Gpus, limits_of
-from kedge.cluster.local.node.unsupported import unsupported_fields
+from kedge.cluster.local.node.unsupported import is_hardening, unsupported_fields
 from kedge.cluster.local.node.volumes import rewrite
 from kedge.lib.quantity import format_bytes, parse_quantity
 
@@ -150,6 +150,12 @@ def test_rewriting(text: str, result: str) -> None:
 )  # fmt: skip
 def test_what_is_not_honoured(spec: dict[str, Any], fields: list[str]) -> None:
     assert unsupported_fields({"spec": spec}) == fields
+
+
+def test_what_only_takes_rights_away_is_told_apart() -> None:
+    assert is_hardening("containers[a].securityContext.runAsNonRoot")
+    assert not is_hardening("containers[a].securityContext.capabilities.add")
+    assert not is_hardening("volumes[a].emptyDir.sizeLimit")
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from kedge.cluster.local.node.plan import PodPlace
 from kedge.cluster.local.node.resources import gpus_wanted
 from kedge.cluster.local.node.sandbox import Sandbox, SandboxError, SandboxLost
 from kedge.cluster.local.node.status import ContainerState, PodFacts, make_status, restored
-from kedge.cluster.local.node.unsupported import unsupported_fields
+from kedge.cluster.local.node.unsupported import is_hardening, unsupported_fields
 from kedge.cluster.local.node.volumes import Volumes
 from kedge.lib.backoff import Backoff
 from kedge.lib.errors import KedgeError
@@ -174,7 +174,8 @@ class PodLife:
     async def _tell_limits(self) -> None:
         if fields := unsupported_fields(self._pod):
             await self._tell(
-                "Warning",
+                # What only hardens a container is no reason to worry on one's own machine.
+                "Normal" if all(map(is_hardening, fields)) else "Warning",
                 "UnsupportedFields",
                 f"pods are processes here; not honoured: {', '.join(fields)}.",
             )

@@ -45,6 +45,14 @@ def unsupported_fields(pod: Object) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def is_hardening(path: str) -> bool:
+    """Whether a field only takes rights away: without it the container does the same work."""
+    return path.endswith((
+        "securityContext.capabilities", "securityContext.runAsNonRoot",
+        "securityContext.seccompProfile", "securityContext.readOnlyRootFilesystem",
+    ))  # fmt: skip
+
+
 def _is_unknown_pod_field(name: str, value: Any) -> bool:
     if name in _POD_HONOURED or name in _POD_MEANINGLESS:
         return False
@@ -102,5 +110,7 @@ def _security(context: Object) -> Iterator[str]:
             continue
         if name == "fsGroup" and (root or value == os.getegid()):
             continue
-        if value not in (None, False, {}, []):
+        if name == "capabilities" and (value or {}).get("add"):
+            yield "capabilities.add"
+        elif value not in (None, False, {}, []):
             yield name
