@@ -109,6 +109,8 @@ class InferenceServiceController:
             self._informers[kind].on_change(self._on_surroundings)
 
     def _on_service(self, type: EventType, obj: Object, old: Object | None) -> None:
+        if type is EventType.MODIFIED and old is not None and _asks(old) == _asks(obj):
+            return  # Only its status: that is our own doing.
         self._enqueue(obj)
 
     def _on_child(self, type: EventType, obj: Object, old: Object | None) -> None:
@@ -123,3 +125,10 @@ class InferenceServiceController:
         namespace = obj["metadata"].get("namespace")
         for isvc in self._informers[INFERENCE_SERVICE].list(namespace or None):
             self._enqueue(isvc)
+
+
+def _asks(isvc: Object) -> tuple[object, ...]:
+    """What a service asks for, without what we tell about it."""
+    metadata = isvc["metadata"]
+    asked = ("uid", "generation", "annotations", "labels", "finalizers", "deletionTimestamp")
+    return (isvc.get("spec"), *(metadata.get(key) for key in asked))
