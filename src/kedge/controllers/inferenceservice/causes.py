@@ -21,6 +21,11 @@ from kedge.controllers.inferenceservice.names import (
 )
 from kedge.controllers.inferenceservice.observe import conditions_of
 
+NOT_READY = "NotReady"
+"""A container runs, but its probe has not succeeded: it may still be loading."""
+SCALED_TO_ZERO = "ScaledToZero"
+"""Somebody took all pods away."""
+
 _STARTING = frozenset({"", "ContainerCreating", "PodInitializing"})
 _MOUNT_EVENTS = frozenset(
     {"FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox", "FailedScheduling", "Failed"}
@@ -376,7 +381,7 @@ def _of_probe(pod: Object, scene: Scene) -> Cause | None:
             component=scene.component,
             pod=_name(pod),
             container=name,
-            reason="NotReady",
+            reason=NOT_READY,
             evidence=f"{seen}; last lines: {lines}" if lines else f"{seen} and it wrote nothing",
             fix=f"If it is still loading, wait; otherwise have the container {name} answer"
             f" {probe.removeprefix('its readiness probe ')}, or correct its readinessProbe in"

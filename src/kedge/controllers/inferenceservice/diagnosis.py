@@ -10,11 +10,18 @@ from datetime import datetime
 from kedge.api.scheme import EVENT
 from kedge.cluster.base import Cluster, Object
 from kedge.cluster.errors import ApiError
-from kedge.controllers.inferenceservice.causes import Cause, Scene, find_cause
+from kedge.controllers.inferenceservice.causes import (
+    NOT_READY,
+    SCALED_TO_ZERO,
+    Cause,
+    Scene,
+    find_cause,
+)
 from kedge.controllers.inferenceservice.components import Component
 from kedge.controllers.inferenceservice.observe import Workload, pod_is_ready
 from kedge.controllers.inferenceservice.rollout import Outcome
 from kedge.lib.clock import Clock
+from kedge.reconcile.controller import Key
 
 _LOG_LINES = 3
 _LONGEST_PAUSE = 10.0
@@ -28,10 +35,10 @@ class Diagnosis:
         look_again: seconds after which a pod that shows nothing yet is worth another look.
     """
 
-    def __init__(self, cluster: Cluster, clock: Clock, isvc: str) -> None:
+    def __init__(self, cluster: Cluster, clock: Clock, service: Key) -> None:
         self._cluster = cluster
         self._clock = clock
-        self._isvc = isvc
+        self._namespace, self._isvc = service
         self.look_again: float | None = None
 
     async def look_at(self, outcome: Outcome) -> None:
@@ -44,12 +51,26 @@ class Diagnosis:
                 )
 
     async def _find(self, outcome: Outcome) -> Cause | None:
+        if outcome.focus.replicas == 0:
+            return self._at_rest(outcome)
         for workload in self._suspects(outcome):
             pods = [pod for pod in workload.current_pods if not pod_is_ready(pod)]
             cause = await self._of_workload(outcome.component, workload, pods)
             if cause is not None:
                 return cause
         return None
+
+    def _at_rest(self, outcome: Outcome) -> Cause:
+        name = outcome.focus.name
+        wanted = max(outcome.component.min_replicas, 1)
+        return Cause(
+            component=outcome.component.kind.value,
+            pod="",
+            container="",
+            reason=SCALED_TO_ZERO,
+            evidence=f"Deployment {name} is scaled to 0, so no pod answers.",
+            fix=f"kubectl scale deployment {name} -n {self._namespace} --replicas={wanted}",
+        )
 
     def _suspects(self, outcome: Outcome) -> list[Workload]:
         """Workloads without any pod that serves, the one asked for last first."""
@@ -75,7 +96,7 @@ class Diagnosis:
             now=self._clock.now(),
         )
         cause = find_cause(pods, workload.deployment, scene)
-        if cause is not None and cause.reason != "NotReady":
+        if cause is not None and cause.reason != NOT_READY:
             return cause
         if not pods:
             return None

@@ -169,6 +169,10 @@ def _judge_parent(name: str, conditions: Mapping[str, Mapping[str, Any]]) -> Ver
             return Verdict("Unknown", "NotAcknowledged", f"The gateway is taking in route {name}.")
         if condition.get("status") != "True":
             message = str(condition.get("message") or f"{type_} is {condition.get('status')}.")
+            if type_ != names.ANSWERING and "Fix: " not in message:
+                message += (
+                    f" Fix: See kubectl describe httproute {name}, and correct what it names."
+                )
             return Verdict(
                 "False", str(condition.get("reason") or type_), f"Route {name}: {message}"
             )

@@ -205,7 +205,7 @@ class _Pass:
         scope = Scope(plan, self.cache, self.applier)
         mode = await self._bring_about(plan, scope)
         await self._route(plan, scope)
-        diagnosis = Diagnosis(self.cluster, self.reconciler.clock, self.name)
+        diagnosis = Diagnosis(self.cluster, self.reconciler.clock, self.key)
         for outcome in self.outcomes.values():
             await diagnosis.look_at(outcome)
         report(self.status, plan, self.outcomes, self.errors, self.routes)

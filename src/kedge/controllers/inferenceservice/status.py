@@ -14,7 +14,7 @@ from kedge.api.inferenceservice.reasons import Reason
 from kedge.api.inferenceservice.status import Status
 from kedge.cluster.base import Object
 from kedge.controllers.inferenceservice import names, urls
-from kedge.controllers.inferenceservice.causes import Cause
+from kedge.controllers.inferenceservice.causes import NOT_READY, SCALED_TO_ZERO, Cause
 from kedge.controllers.inferenceservice.children.service import make_service
 from kedge.controllers.inferenceservice.components import Component, ServicePlan, Warned
 from kedge.controllers.inferenceservice.errors import BuildError
@@ -224,7 +224,7 @@ def _report_predictor(status: Status, plan: ServicePlan, outcome: Outcome) -> No
 
 def _report_model(status: Status, plan: ServicePlan, outcome: Outcome) -> None:
     cause = outcome.cause
-    if cause is not None and cause.reason != "NotReady":
+    if cause is not None and cause.reason not in (NOT_READY, SCALED_TO_ZERO):
         _report_failure(status, plan, outcome, cause)
     elif _is_loaded(plan, outcome):
         status.mark_model_loaded()

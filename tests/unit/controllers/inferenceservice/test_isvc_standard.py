@@ -77,7 +77,9 @@ async def test_replicas_are_scaled_and_never_applied() -> None:
     await world.edit("iris", timeout=7, labels={"a": "b"})
     await world.settle("iris")
     assert await world.replicas("iris-predictor") == 0
-    assert (await world.condition("iris"))["status"] == "False"
+    ready = await world.condition("iris")
+    assert ready["reason"] == "ScaledToZero"
+    assert "kubectl scale deployment iris-predictor -n default --replicas=2" in ready["message"]
 
     # Until the service itself asks for another number.
     await world.edit("iris", minReplicas=3)
