@@ -89,7 +89,8 @@ async def measure(
     """Requests per second and latency percentiles, in seconds."""
     target = urlsplit(url)
     requests = itertools.cycle(
-        f"POST {target.path} HTTP/1.1\r\nhost: {target.netloc}\r\ncontent-type: application/json\r\n"
+        f"POST {target.path} HTTP/1.1\r\nhost: {target.netloc}\r\n"
+        "content-type: application/json\r\n"
         f"content-length: {len(body.encode())}\r\n\r\n{body}".encode()
         for body in bodies
     )

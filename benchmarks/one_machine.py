@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.conftest import TRAIN
-from tests.e2e.running import RunningKedge, condition, wait_for
+from tests.e2e.running import RunningKedge
+
+from kedge.api.scheme import POD
 
 ROUNDS = 5
 SECONDS = 4.0
@@ -92,20 +94,16 @@ def start_up(folder: Path) -> dict[str, Any]:
 
 
 def apply_to_ready(kedge: RunningKedge, model: Path, turns: int = 5) -> list[float]:
-    """Seconds from `kubectl apply` returning to Ready=True."""
+    """Seconds from sending the manifest to seeing Ready=True."""
     taken = []
     for turn in range(turns):
         name = f"apply-{turn}"
-        kedge.kubectl("apply", "-f", "-", input=json.dumps(service(name, model)))
         began = time.perf_counter()
-        wait_for(lambda name=name: ready(kedge, name), 60)  # type: ignore[misc]  # bound at once
+        kedge.apply(service(name, model))
+        kedge.until_ready(name)
         taken.append(round(time.perf_counter() - began, 2))
-        kedge.kubectl("delete", "isvc", name)
+        kedge.delete(name)
     return taken
-
-
-def ready(kedge: RunningKedge, name: str) -> bool:
-    return condition(kedge.get("isvc", name)).get("status") == "True"
 
 
 def service(name: str, model: Path) -> dict[str, Any]:
@@ -136,10 +134,9 @@ def load(url: str, bodies_file: Path, clients: int) -> dict[str, Any]:
 
 def ways(kedge: RunningKedge, folder: Path, model: Path) -> list[dict[str, Any]]:
     """Requests per second, latency and CPU per request, through the gateway and direct."""
-    kedge.kubectl("apply", "-f", "-", input=json.dumps(service("iris", model)))
-    wait_for(lambda: ready(kedge, "iris"), 60)
-    pods = json.loads(kedge.kubectl("get", "pods", "-o", "json"))["items"]
-    address = pods[0]["status"]["podIP"]
+    kedge.apply(service("iris", model))
+    kedge.until_ready("iris")
+    address = kedge.objects(POD)[0]["status"]["podIP"]
     urls = {
         "gateway": f"http://127.0.0.1:{kedge.port}/serving/default/iris/v2/models/iris/infer",
         "direct": f"http://{address}:8080/v2/models/iris/infer",

@@ -7,14 +7,20 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
+
+import pytest
+
+from kedge.api.scheme import INFERENCE_SERVICE, Kind, kind_of
 
 T = TypeVar("T")
 
@@ -64,6 +70,7 @@ class RunningKedge:
         self.data_dir = data_dir
         self.port, self.api_port = free_port(), free_port()
         self._arguments = arguments
+        self._trust: ssl.SSLContext | None = None
         self.process: subprocess.Popen[str] | None = None
 
     @property
@@ -159,17 +166,80 @@ class RunningKedge:
 
     def kubectl(self, *arguments: str, input: str | None = None, check: bool = True) -> str:
         kubectl = shutil.which("kubectl")
-        assert kubectl is not None, "kubectl is not installed"
+        if kubectl is None:
+            pytest.skip("kubectl is not installed")
         return self.run(kubectl, *arguments, input=input, check=check)
 
     def kedge(self, *arguments: str, input: str | None = None, check: bool = True) -> str:
         return self.run(sys.executable, "-m", "kedge", *arguments, input=input, check=check)
 
-    def get(self, kind: str, name: str, namespace: str = "default") -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(
-            self.kubectl("get", kind, name, "-n", namespace, "-o", "json")
+    def api(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        """One call of the Kubernetes API; status and decoded answer."""
+        if self._trust is None:
+            self._trust = ssl.create_default_context(cafile=str(self.data_dir / "tls" / "ca.pem"))
+        request = urllib.request.Request(
+            f"https://127.0.0.1:{self.api_port}{path}",
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={
+                "authorization": f"Bearer {(self.data_dir / 'token').read_text().strip()}",
+                "content-type": "application/json",
+            },
         )
-        return found
+        try:
+            with urllib.request.urlopen(request, timeout=30, context=self._trust) as answer:
+                return answer.status, json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.loads(error.read())
+
+    def objects(self, kind: Kind, labels: str = "", namespace: str = "default") -> list[Any]:
+        query = f"?labelSelector={urllib.parse.quote(labels)}" if labels else ""
+        status, found = self.api("GET", kind.path(namespace) + query)
+        assert status == 200, found
+        items: list[Any] = found["items"]
+        return items
+
+    def service(self, name: str, namespace: str = "default") -> dict[str, Any]:
+        """An InferenceService as stored; empty when there is none."""
+        return self.stored(INFERENCE_SERVICE, name, namespace)
+
+    def stored(self, kind: Kind, name: str, namespace: str = "default") -> dict[str, Any]:
+        """One object; empty when there is none."""
+        status, found = self.api("GET", kind.path(namespace, name))
+        assert status in (200, 404), found
+        return dict(found) if status == 200 else {}
+
+    def apply(self, *objects: dict[str, Any], namespace: str = "default") -> None:
+        """Create objects, or replace those that are there."""
+        for obj in objects:
+            kind = kind_of(obj)
+            assert kind is not None
+            status, answer = self.api("POST", kind.path(namespace), obj)
+            if status == 409:
+                path = kind.path(namespace, obj["metadata"]["name"])
+                _, stored = self.api("GET", path)
+                status, answer = self.api("PUT", path, {**stored, **obj, "metadata": {
+                    **stored["metadata"], **obj["metadata"]}})  # fmt: skip
+            assert status in (200, 201), answer
+
+    def delete(self, *names: str, namespace: str = "default") -> None:
+        """Delete InferenceServices and wait until they are gone."""
+        for name in names:
+            self.api("DELETE", INFERENCE_SERVICE.path(namespace, name))
+        for name in names:
+            wait_for(lambda name=name: not self.service(name, namespace))  # type: ignore[misc]  # bound at once
+
+    def is_ready(self, name: str) -> bool:
+        return condition(self.service(name)).get("status") == "True"
+
+    def until_ready(self, *names: str, seconds: float = 60) -> None:
+        for name in names:
+            wait_for(
+                lambda name=name: self.is_ready(name),  # type: ignore[misc]  # bound at once
+                seconds,
+                f"{name} is not Ready: {condition(self.service(name))}\n{self.logs()}",
+            )
 
     def post(self, path: str, body: Any, host: str | None = None) -> tuple[int, Any]:
         """POST JSON to the gateway; status and decoded answer."""
@@ -182,8 +252,8 @@ class RunningKedge:
             with urllib.request.urlopen(request, timeout=30) as answer:
                 return answer.status, json.loads(answer.read())
         except urllib.error.HTTPError as error:
-            text = error.read()
-            error.close()
+            with error:
+                text = error.read()
             try:
                 return error.code, json.loads(text)
             except ValueError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -12,12 +13,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.e2e.running import RunningKedge, condition, processes_under, wait_for
-from tests.e2e.test_faults import service
+from tests.e2e.test_faults import custom, service
 
+from kedge.api.scheme import INFERENCE_SERVICE, POD
+
+WARM = "serving.kserve.io/inferenceservice=warm"
 KILLS = int(os.environ.get("KEDGE_TEST_KILLS", "3"))
 BODY = json.dumps({"instances": [[6.8, 2.8, 4.8, 1.4]]}).encode()
 HEADERS = {"content-type": "application/json"}
@@ -74,23 +77,10 @@ def load(kedge: RunningKedge, name: str) -> Iterator[Load]:
         clients.stop()
 
 
-def is_ready(kedge: RunningKedge, name: str) -> bool:
-    return condition(kedge.get("isvc", name)).get("status") == "True"
-
-
-def until_ready(kedge: RunningKedge, *names: str, seconds: float = 60) -> None:
-    for name in names:
-        wait_for(
-            lambda name=name: is_ready(kedge, name),  # type: ignore[misc]  # bound at once
-            seconds,
-            f"{name} is not Ready: {kedge.kedge('why', name, check=False)}\n{kedge.logs()}",
-        )
-
-
 @pytest.fixture
 def warm(own_kedge: RunningKedge, iris: Path) -> RunningKedge:
-    own_kedge.kubectl("apply", "-f", "-", input=service("warm", iris))
-    until_ready(own_kedge, "warm")
+    own_kedge.apply(service("warm", iris))
+    own_kedge.until_ready("warm")
     return own_kedge
 
 
@@ -106,7 +96,7 @@ def test_killing_a_part_of_the_control_plane_fails_no_request(
             answered = clients.answered
             wait_for(lambda answered=answered: clients.answered > answered + 100)  # type: ignore[misc]  # bound at once
     assert clients.failed == []
-    until_ready(warm, "warm")
+    warm.until_ready("warm")
 
 
 def _other(kedge: RunningKedge, part: str, before: int) -> bool:
@@ -135,13 +125,13 @@ def test_a_killed_envoy_answers_again_within_a_second(warm: RunningKedge) -> Non
 @pytest.mark.parametrize("mode", ["Knative", "Standard"])
 def test_a_rolling_update_fails_no_request(own_kedge: RunningKedge, iris: Path, mode: str) -> None:
     warm = own_kedge
-    manifest = json.loads(service("warm", iris))
+    manifest = service("warm", iris)
     manifest["metadata"]["annotations"] = {"serving.kserve.io/deploymentMode": mode}
-    warm.kubectl("apply", "-f", "-", input=json.dumps(manifest))
-    until_ready(warm, "warm")
+    warm.apply(manifest)
+    warm.until_ready("warm")
     with load(warm, "warm") as clients:
         for turn in range(2):
-            before = {pod["metadata"]["uid"] for pod in _pods(warm, "warm")}
+            before = {pod["metadata"]["uid"] for pod in warm.objects(POD, WARM)}
             warm.kedge("rollout", "restart", "warm")
             wait_for(
                 lambda before=before: _replaced(warm, "warm", before),  # type: ignore[misc]  # bound at once
@@ -151,16 +141,8 @@ def test_a_rolling_update_fails_no_request(own_kedge: RunningKedge, iris: Path, 
     assert clients.failed == []
 
 
-def _pods(kedge: RunningKedge, name: str) -> list[dict[str, Any]]:
-    selector = f"serving.kserve.io/inferenceservice={name}"
-    found: list[dict[str, Any]] = json.loads(
-        kedge.kubectl("get", "pods", "-l", selector, "-o", "json")
-    )["items"]
-    return found
-
-
 def _replaced(kedge: RunningKedge, name: str, before: set[str]) -> bool:
-    pods = _pods(kedge, name)
+    pods = kedge.objects(POD, f"serving.kserve.io/inferenceservice={name}")
     return (
         bool(pods)
         and not before & {pod["metadata"]["uid"] for pod in pods}
@@ -175,11 +157,11 @@ def test_nothing_acknowledged_is_lost_when_everything_is_killed(
 
     def apply(number: int) -> None:
         name = f"lost-{number}"
-        manifest = json.loads(service(name, iris))
+        manifest = service(name, iris)
         manifest["metadata"]["annotations"] = {"serving.kserve.io/stop": "true"}
-        out = own_kedge.kubectl("apply", "-f", "-", input=json.dumps(manifest), check=False)
-        if "created" in out:
-            acknowledged.append(name)
+        with contextlib.suppress(OSError):
+            if own_kedge.api("POST", INFERENCE_SERVICE.path("default"), manifest)[0] == 201:
+                acknowledged.append(name)
 
     with ThreadPoolExecutor(8) as pool:
         waiting = [pool.submit(apply, number) for number in range(20)]
@@ -189,8 +171,8 @@ def test_nothing_acknowledged_is_lost_when_everything_is_killed(
             one.result()
     wait_for(lambda: not processes_under(own_kedge.data_dir), 10)
     own_kedge.start()
-    names = own_kedge.kubectl("get", "isvc", "-o", "name")
-    assert all(f"/{name}\n" in names for name in acknowledged)
+    names = {obj["metadata"]["name"] for obj in own_kedge.objects(INFERENCE_SERVICE)}
+    assert set(acknowledged) <= names
 
 
 def test_a_kill_during_a_rolling_update_comes_back(warm: RunningKedge) -> None:
@@ -199,7 +181,7 @@ def test_a_kill_during_a_rolling_update_comes_back(warm: RunningKedge) -> None:
         warm.kill()
     wait_for(lambda: not processes_under(warm.data_dir), 10)
     warm.start()
-    until_ready(warm, "warm")
+    warm.until_ready("warm")
     path = "/serving/default/warm/v1/models/warm:predict"
     assert warm.post(path, json.loads(BODY))[0] == 200
 
@@ -209,9 +191,7 @@ def test_no_process_survives_its_supervisor(warm: RunningKedge) -> None:
         "import os, time\nif os.fork() == 0:\n os.setsid()\n"
         " if os.fork() == 0: time.sleep(10000)\n os._exit(0)\ntime.sleep(10000)"
     )
-    from tests.e2e.test_faults import custom
-
-    warm.kubectl("apply", "-f", "-", input=custom("daemon", "kedge/python", "-c", daemon))
+    warm.apply(custom("daemon", "kedge/python", "-c", daemon))
 
     def sleepers() -> int:
         return sum("time.sleep(10000)" in line for line in processes_under(warm.data_dir))

@@ -22,49 +22,49 @@ from typing import Any
 import pytest
 from tests.e2e.running import RunningKedge, condition, free_port, wait_for
 
+from kedge.api.scheme import EVENT, POD
+
 SECONDS = 5.0
 """Within this time status, event and `kedge why` name the fault."""
 
 
-def service(name: str, model: Path | str, format: str = "sklearn", **predictor: Any) -> str:
-    return json.dumps(
-        {
-            "apiVersion": "serving.kserve.io/v1beta1",
-            "kind": "InferenceService",
-            "metadata": {"name": name},
-            "spec": {
-                "predictor": {
-                    "model": {
-                        "modelFormat": {"name": format},
-                        "storageUri": str(model) if "://" in str(model) else f"file://{model}",
-                    },
-                    **predictor,
-                }
-            },
-        }
-    )
+def service(
+    name: str, model: Path | str, format: str = "sklearn", **predictor: Any
+) -> dict[str, Any]:
+    return {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": name},
+        "spec": {
+            "predictor": {
+                "model": {
+                    "modelFormat": {"name": format},
+                    "storageUri": str(model) if "://" in str(model) else f"file://{model}",
+                },
+                **predictor,
+            }
+        },
+    }
 
 
-def custom(name: str, image: str, *argv: str, **container: Any) -> str:
-    return json.dumps(
-        {
-            "apiVersion": "serving.kserve.io/v1beta1",
-            "kind": "InferenceService",
-            "metadata": {"name": name},
-            "spec": {
-                "predictor": {
-                    "containers": [
-                        {
-                            "name": "kserve-container",
-                            "image": image,
-                            "args": list(argv),
-                            **container,
-                        }
-                    ]
-                }
-            },
-        }
-    )
+def custom(name: str, image: str, *argv: str, **container: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": name},
+        "spec": {
+            "predictor": {
+                "containers": [
+                    {
+                        "name": "kserve-container",
+                        "image": image,
+                        "args": list(argv),
+                        **container,
+                    }
+                ]
+            }
+        },
+    }
 
 
 class Case:
@@ -73,41 +73,37 @@ class Case:
     def __init__(self, kedge: RunningKedge, name: str) -> None:
         self.kedge, self.name = kedge, name
 
-    def apply(self, manifest: str) -> None:
+    def apply(self, manifest: dict[str, Any]) -> None:
         self.applied = time.monotonic()
-        self.kedge.kubectl("apply", "-f", "-", input=manifest)
+        self.kedge.apply(manifest)
 
     def told(self, *words: str, seconds: float = SECONDS) -> str:
         """The Ready condition's message, once it and `why` and an event hold all the words."""
 
         def message() -> str:
-            ready = condition(self.kedge.get("isvc", self.name))
+            ready = condition(self.kedge.service(self.name))
             text = f"{ready.get('reason', '')} {ready.get('message', '')}"
             return text if ready.get("status") == "False" and all(w in text for w in words) else ""
 
         text = wait_for(
             message,
             seconds + 2,
-            f"Ready never said {words}: {condition(self.kedge.get('isvc', self.name))}"
+            f"Ready never said {words}: {condition(self.kedge.service(self.name))}"
             f"\n{self.kedge.kedge('why', self.name, check=False)}",
         )
         assert time.monotonic() - self.applied < seconds + 2
         why = self.kedge.kedge("why", self.name, check=False)
         assert all(word in why for word in words), why
         assert "Fix:" in why, why
-        events = self.kedge.kubectl("get", "events", "-o", "json")
-        texts = [e["message"] for e in json.loads(events)["items"] if self.name in str(e)]
+        events = [e for e in self.kedge.objects(EVENT) if self.name in str(e)]
+        texts = [event["message"] for event in events]
         assert any(all(word in t for word in words) for t in texts), texts
         print(f"\n[{self.name}] {text}\n{why}")
         return text
 
     def ready(self, seconds: float = 30.0) -> None:
-        wait_for(
-            lambda: condition(self.kedge.get("isvc", self.name)).get("status") == "True",
-            seconds,
-            f"{self.name} did not become Ready:\n{self.kedge.kedge('why', self.name, check=False)}",
-        )
-        self.kedge.kubectl("delete", "isvc", self.name)
+        self.kedge.until_ready(self.name, seconds=seconds)
+        self.kedge.delete(self.name)
 
 
 @pytest.fixture
@@ -182,12 +178,12 @@ def test_other_framework_version(case: Case, iris: Path, tmp_path: Path) -> None
 
 
 def test_unknown_runtime(case: Case, iris: Path) -> None:
-    manifest = json.loads(service(case.name, iris))
+    manifest = service(case.name, iris)
     manifest["spec"]["predictor"]["model"]["runtime"] = "kedge-sklernserver"
-    case.apply(json.dumps(manifest))
+    case.apply(manifest)
     case.told("kedge-sklernserver", "kedge-sklearnserver", "Fix:")
     manifest["spec"]["predictor"]["model"]["runtime"] = "kedge-sklearnserver"
-    case.apply(json.dumps(manifest))
+    case.apply(manifest)
     case.ready()
 
 
@@ -276,9 +272,9 @@ def test_full_disk(case: Case, iris: Path, tmp_path: Path) -> None:
         kedge = RunningKedge(small / "kedge")
         kedge.start()
         full = Case(kedge, case.name)
-        kedge.kubectl("apply", "-f", "-", input=service("neighbour", iris))
+        kedge.apply(service("neighbour", iris))
         other = Case(kedge, "neighbour")
-        wait_for(lambda: condition(kedge.get("isvc", "neighbour")).get("status") == "True", 30)
+        kedge.until_ready("neighbour")
         full.apply(service(case.name, f"http://127.0.0.1:{files.server_address[1]}/model.joblib"))
         full.told("full", "free", "Fix:", seconds=20)
         path = "/serving/default/neighbour/v1/models/neighbour:predict"
@@ -298,11 +294,11 @@ class QuietFiles(SimpleHTTPRequestHandler):
 
 
 def test_wrong_type_deep_inside(case: Case, iris: Path) -> None:
-    manifest = json.loads(service(case.name, iris))
+    manifest = service(case.name, iris)
     manifest["spec"]["predictor"]["model"]["resources"] = {"limits": ["1", "2Gi"]}
     told = case.kedge.kubectl("apply", "-f", "-", input=json.dumps(manifest), check=False)
     assert "spec.predictor.model.resources.limits" in told
-    assert "case.name" not in case.kedge.kubectl("get", "isvc", "-o", "name")
+    assert not case.kedge.service(case.name)
 
 
 def test_bad_yaml(case: Case, tmp_path: Path) -> None:
@@ -316,9 +312,9 @@ def test_bad_yaml(case: Case, tmp_path: Path) -> None:
 
 def test_a_hungry_model_leaves_others_alive(case: Case, iris: Path) -> None:
     neighbour = f"{case.name[:20]}-neighbour"
-    case.kedge.kubectl("apply", "-f", "-", input=service(neighbour, iris))
+    case.kedge.apply(service(neighbour, iris))
     burn = "import os\nfor _ in range(3): os.fork()\nwhile True: pass"
-    wait_for(lambda: condition(case.kedge.get("isvc", neighbour)).get("status") == "True", 30)
+    case.kedge.until_ready(neighbour)
     path = f"/serving/default/{neighbour}/v1/models/{neighbour}:predict"
     body = {"instances": [[6.8, 2.8, 4.8, 1.4]]}
 
@@ -332,8 +328,11 @@ def test_a_hungry_model_leaves_others_alive(case: Case, iris: Path) -> None:
 
     alone = p99()
     case.apply(custom(case.name, "kedge/python", "-c", burn))
-    wait_for(lambda: "Running" in case.kedge.kubectl("get", "pods"))
+    burning = f"serving.kserve.io/inferenceservice={case.name}"
+    wait_for(
+        lambda: [pod["status"]["phase"] for pod in case.kedge.objects(POD, burning)] == ["Running"]
+    )
     beside = p99()
     print(f"\np99 alone {alone * 1e3:.1f} ms, beside a hungry model {beside * 1e3:.1f} ms")
     assert beside < 1.0
-    case.kedge.kubectl("delete", "isvc", case.name, neighbour)
+    case.kedge.delete(case.name, neighbour)

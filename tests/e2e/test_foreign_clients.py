@@ -10,7 +10,7 @@ from pathlib import Path
 
 import kubernetes
 import pytest
-from tests.e2e.running import RunningKedge, condition, wait_for
+from tests.e2e.running import RunningKedge, wait_for
 from tests.e2e.test_ready import COLLECTION, manifest
 
 
@@ -18,7 +18,7 @@ from tests.e2e.test_ready import COLLECTION, manifest
 def iris_service(kedge: RunningKedge, iris: Path, request: pytest.FixtureRequest) -> Iterator[str]:
     name = request.node.name.removeprefix("test_").replace("_", "-")[:40]
     kedge.kedge("apply", "-f", "-", input=json.dumps(manifest(name, iris)))
-    wait_for(lambda: condition(kedge.get("isvc", name)).get("status") == "True", 60)
+    kedge.until_ready(name)
     yield name
     kedge.kubectl("delete", "isvc", name)
 
@@ -37,7 +37,7 @@ def test_kserve_control_client(kedge: RunningKedge, iris: Path) -> None:
 
 
 def test_kserve_rest_client(kedge: RunningKedge, iris_service: str) -> None:
-    run_kserve("rest", kedge.get("isvc", iris_service)["status"]["address"]["url"], iris_service)
+    run_kserve("rest", kedge.service(iris_service)["status"]["address"]["url"], iris_service)
 
 
 def test_kserve_grpc_client(kedge: RunningKedge, iris_service: str) -> None:
@@ -50,7 +50,7 @@ def test_kubernetes_client(kedge: RunningKedge, iris: Path) -> None:
         core = kubernetes.client.CoreV1Api(client)
         apps = kubernetes.client.AppsV1Api(client)
         objects.create_namespaced_custom_object(*COLLECTION, manifest("by-client", iris))
-        wait_for(lambda: condition(kedge.get("isvc", "by-client")).get("status") == "True", 60)
+        kedge.until_ready("by-client")
 
         selector = "serving.kserve.io/inferenceservice=by-client"
         pods = core.list_namespaced_pod("default", label_selector=selector).items

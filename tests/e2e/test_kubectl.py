@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.e2e.running import RunningKedge, condition, wait_for
+from tests.e2e.running import RunningKedge, wait_for
 from tests.e2e.test_ready import manifest
+
+from kedge.api.scheme import DEPLOYMENT
 
 pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
 
@@ -35,7 +37,7 @@ def latest(kedge: RunningKedge) -> str:
     """The Deployment of the newest revision, once it has all the traffic."""
 
     def settled() -> str:
-        predictor = kedge.get("isvc", NAME)["status"]["components"]["predictor"]
+        predictor = kedge.service(NAME)["status"]["components"]["predictor"]
         newest = str(predictor["latestCreatedRevision"])
         shares = {share["revisionName"]: share["percent"] for share in predictor["traffic"]}
         return f"deployment/{newest}" if shares == {newest: 100} else ""
@@ -120,7 +122,7 @@ def test_edit(kedge: RunningKedge, isvc: Path, tmp_path: Path) -> None:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert "edited" in done.stdout, done.stderr
-    assert kedge.get("isvc", NAME)["metadata"]["labels"]["edited"] == "yes-it-is"
+    assert kedge.service(NAME)["metadata"]["labels"]["edited"] == "yes-it-is"
 
 
 def test_label_annotate_and_every_patch(kedge: RunningKedge, isvc: Path) -> None:
@@ -129,15 +131,15 @@ def test_label_annotate_and_every_patch(kedge: RunningKedge, isvc: Path) -> None
     kedge.kubectl("annotate", "isvc", NAME, "note=first", "--overwrite")
     merge = json.dumps({"metadata": {"annotations": {"note": "merged"}}})
     kedge.kubectl("patch", "isvc", NAME, "--type=merge", "-p", merge)
-    assert kedge.get("isvc", NAME)["metadata"]["annotations"]["note"] == "merged"
+    assert kedge.service(NAME)["metadata"]["annotations"]["note"] == "merged"
     operations = [{"op": "replace", "path": "/metadata/annotations/note", "value": "replaced"}]
     kedge.kubectl("patch", "isvc", NAME, "--type=json", "-p", json.dumps(operations))
-    assert kedge.get("isvc", NAME)["metadata"]["annotations"]["note"] == "replaced"
+    assert kedge.service(NAME)["metadata"]["annotations"]["note"] == "replaced"
     deployment = latest(kedge)
     strategic = json.dumps({"metadata": {"annotations": {"mine": "strategic"}}})
     kedge.kubectl("patch", deployment, "--type=strategic", "-p", strategic)
-    kind, _, name = deployment.partition("/")
-    assert kedge.get(kind, name)["metadata"]["annotations"]["mine"] == "strategic"
+    name = deployment.partition("/")[2]
+    assert kedge.stored(DEPLOYMENT, name)["metadata"]["annotations"]["mine"] == "strategic"
 
 
 def test_scale_and_rollout_status(kedge: RunningKedge, isvc: Path) -> None:
@@ -179,7 +181,7 @@ def test_the_old_group_becomes_todays(kedge: RunningKedge, iris: Path) -> None:
     old = manifest("from-kfserving", iris)
     old["apiVersion"] = "serving.kubeflow.org/v1beta1"
     kedge.kubectl("apply", "-f", "-", input=json.dumps(old))
-    wait_for(lambda: condition(kedge.get("isvc", "from-kfserving")).get("status") == "True", 60)
+    kedge.until_ready("from-kfserving")
     kedge.kubectl("delete", "isvc", "from-kfserving")
 
 
@@ -207,6 +209,6 @@ def test_rollout_undo_of_a_plain_deployment(kedge: RunningKedge) -> None:
     assert "2" in history
     kedge.kubectl("rollout", "undo", "deploy/plain")
     kedge.kubectl("rollout", "status", "deploy/plain", "--timeout=30s")
-    containers = kedge.get("deploy", "plain")["spec"]["template"]["spec"]["containers"]
+    containers = kedge.stored(DEPLOYMENT, "plain")["spec"]["template"]["spec"]["containers"]
     assert "env" not in containers[0]
     kedge.kubectl("delete", "deploy", "plain", "--wait")
