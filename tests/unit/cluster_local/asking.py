@@ -105,7 +105,7 @@ class Asker:
                 lines.put_nowait(msgspec.json.decode(line))
 
         scope = _scope("GET", url, {**self._headers, **headers})
-        task = asyncio.ensure_future(self._app(scope, receive, send))  # type: ignore[arg-type]  # a coroutine
+        task = asyncio.ensure_future(self._app(scope, receive, send))
         try:
             yield lines
         finally:

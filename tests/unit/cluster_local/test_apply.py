@@ -195,6 +195,14 @@ def test_ownership_can_be_forgotten(registry: Registry) -> None:
     assert apply(registry, CONFIG_MAP, config(a="2"), "other")["data"] == {"a": "2"}
 
 
+def test_unreadable_ownership_is_as_if_nothing_was_said(registry: Registry) -> None:
+    made = apply(registry, CONFIG_MAP, config(a="1"))
+    for garbage in ([5], [{"manager": "x"}], [{"manager": "x", "fieldsV1": {"f:data": 5}}]):
+        claimed = {**made, "metadata": {**made["metadata"], "managedFields": garbage}}
+        kept = update(registry, CONFIG_MAP, claimed, "kubectl")
+        assert managers(kept) == {"kedge:Apply": [".data.a"]}
+
+
 def test_an_applied_configuration_may_not_claim_ownership(registry: Registry) -> None:
     claimed = config(a="1")
     claimed["metadata"]["managedFields"] = [{"manager": "x"}]

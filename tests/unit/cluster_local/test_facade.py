@@ -288,8 +288,14 @@ async def test_delete_options(api: Asker) -> None:
     made = (await api.ask("POST", MAPS, make_config_map())).json
     other = {"preconditions": {"uid": "other"}}
     assert (await api.ask("DELETE", f"{MAPS}/a", other)).status == 409
-    wrong = {"propagationPolicy": "Sideways"}
-    assert (await api.ask("DELETE", f"{MAPS}/a", wrong)).status == 400
+    for wrong in (
+        {"propagationPolicy": "Sideways"},
+        {"propagationPolicy": ["Orphan"]},
+        {"gracePeriodSeconds": "soon"},
+        {"preconditions": "uid"},
+        {"dryRun": "All"},
+    ):
+        assert (await api.ask("DELETE", f"{MAPS}/a", wrong)).status == 400
     waits = await api.ask("DELETE", f"{MAPS}/a?propagationPolicy=Foreground")
     assert waits.json["metadata"]["finalizers"] == ["foregroundDeletion"]
     assert waits.json["metadata"]["uid"] == made["metadata"]["uid"]

@@ -95,7 +95,7 @@ def make_container(state: dict[str, Any], **fields: Any) -> dict[str, Any]:
     return {"name": "c", "ready": False, "restartCount": 0, "state": state, **fields}
 
 
-RUNNING = {"running": {}}
+RUNNING: dict[str, Any] = {"running": {}}
 POD_CASES: list[tuple[dict[str, Any], tuple[str, str, str]]] = [
     ({"phase": "Pending"}, ("0/1", "Pending", "0")),
     (

@@ -20,17 +20,36 @@ from kedge.api.scheme import (
     Kind,
 )
 from kedge.cluster.base import Object
+from kedge.cluster.errors import BadRequest
 
 # Kinds whose generation Kubernetes does not count.
 _NO_GENERATION = frozenset({
     CONFIG_MAP, ENDPOINTS, EVENT, HORIZONTAL_POD_AUTOSCALER, LEASE, NAMESPACE, NODE,
     PERSISTENT_VOLUME_CLAIM, SECRET, SERVICE, SERVICE_ACCOUNT,
 })  # fmt: skip
+_STRINGS = ("name", "generateName", "namespace", "resourceVersion", "uid")
+_TYPES: dict[str, tuple[type, str]] = {
+    **dict.fromkeys(_STRINGS, (str, "a string")),
+    **dict.fromkeys(("labels", "annotations"), (dict, "an object")),
+    **dict.fromkeys(("finalizers", "managedFields", "ownerReferences"), (list, "a list")),
+}  # fmt: skip
 _KEPT = (
     "name", "namespace", "uid", "creationTimestamp", "generation", "deletionTimestamp",
     "deletionGracePeriodSeconds",
 )  # fmt: skip
 _NEVER_STORED = ("selfLink", "clusterName")
+
+
+def check_metadata(obj: Object) -> None:
+    """Drop what is null and raise `BadRequest` where a field that we rely on has a wrong type."""
+    metadata = obj.get("metadata")
+    if not isinstance(metadata, dict):
+        raise BadRequest("metadata: expected an object. Fix: Write a name under metadata.")
+    for field in [field for field, value in metadata.items() if value is None]:
+        del metadata[field]
+    for field, (wanted, shown) in _TYPES.items():
+        if not isinstance(metadata.get(field, wanted()), wanted):
+            raise BadRequest(f"metadata.{field}: expected {shown}. Fix: Write {shown}.")
 
 
 def start_life(kind: Kind, obj: Object, now: str) -> None:

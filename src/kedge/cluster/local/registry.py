@@ -26,10 +26,22 @@ from kedge.cluster.errors import (
 )
 from kedge.cluster.local.addresses import ServiceAddresses
 from kedge.cluster.local.admission import Admission
-from kedge.cluster.local.apply import Manager, apply_config, own_applied, own_updated
+from kedge.cluster.local.apply import (
+    Manager,
+    apply_config,
+    are_entries,
+    own_applied,
+    own_updated,
+)
 from kedge.cluster.local.defaults import set_defaults
 from kedge.cluster.local.deletion import check_preconditions, mark_deleted, may_go
-from kedge.cluster.local.metadata import count_generation, is_same, keep_identity, start_life
+from kedge.cluster.local.metadata import (
+    check_metadata,
+    count_generation,
+    is_same,
+    keep_identity,
+    start_life,
+)
 from kedge.cluster.local.names import generate_name
 from kedge.cluster.local.patch import (
     apply_json_patch,
@@ -47,7 +59,7 @@ from kedge.cluster.local.requests import (
 from kedge.cluster.local.scaling import read_scale, scaled
 from kedge.cluster.local.store import Record, Store
 from kedge.cluster.local.structure import shape_of
-from kedge.cluster.local.typecheck import check_types
+from kedge.cluster.local.typecheck import check_status, check_types
 from kedge.cluster.local.validity import Problem, check_valid, invalid
 from kedge.lib.clock import SYSTEM_CLOCK, Clock, format_time
 
@@ -149,8 +161,9 @@ class Registry:
             new = scaled(kind, old, desired)
         else:
             new = patched(kind, old, patch, type)
-        if not isinstance(new, dict) or not isinstance(new.get("metadata"), dict):
-            raise Invalid("the patch leaves no object with metadata")
+        if not isinstance(new, dict):
+            raise Invalid("the patch leaves no object")
+        check_metadata(new)
         for field in ("apiVersion", "kind"):
             if new.get(field) != old.get(field):
                 raise BadRequest(f"a patch cannot change {field}")
@@ -162,6 +175,8 @@ class Registry:
     def scale(
         self, kind: Kind, namespace: str, name: str, scale: Object, options: WriteOptions
     ) -> Written:
+        if not kind.scale:
+            raise not_found(kind, f"{name}/scale")
         record = self.read(kind, namespace, name)
         new = scaled(kind, record.object, scale)
         self._check_version(kind, new, record, "scale")
@@ -201,10 +216,10 @@ class Registry:
                     f" {field} ({wanted})"
                 )
         copied: Object = {"apiVersion": kind.api_version, "kind": kind.kind}
-        copied |= _copy(obj)
-        metadata = copied.setdefault("metadata", {})
-        if not isinstance(metadata, dict):
-            raise BadRequest("metadata: expected an object. Fix: Write a name under metadata.")
+        copied |= _copy(obj, nulls=kind.group in CUSTOM_GROUPS)
+        copied.setdefault("metadata", {})
+        check_metadata(copied)
+        metadata = copied["metadata"]
         if kind.namespaced:
             given = metadata.setdefault("namespace", namespace) or namespace
             if given != namespace:
@@ -343,6 +358,7 @@ class Registry:
     ) -> list[str]:
         """Defaults and every check; the warnings for the client."""
         if subresource == "status":
+            check_status(kind, obj)
             return []
         warnings = check_types(kind, obj, options.field_validation)
         set_defaults(kind, obj)
@@ -404,7 +420,8 @@ class Registry:
 def patched(kind: Kind, obj: Object, patch: Any, type: PatchType) -> Any:
     """The object after a patch that is not an apply."""
     if type is PatchType.JSON:
-        return apply_json_patch(obj, patch)
+        result = apply_json_patch(obj, patch)
+        return result if kind.group in CUSTOM_GROUPS else _without_nulls(result)
     if type is PatchType.STRATEGIC:
         if kind.group in CUSTOM_GROUPS:
             raise UnsupportedMediaType(
@@ -443,9 +460,17 @@ def _refuse_new_finalizers(kind: Kind, new: Object, old: Object) -> None:
         raise invalid(kind, name, [Problem("metadata.finalizers", text, "FieldValueForbidden")])
 
 
-def _copy(obj: Object) -> Object:
-    copied: Object = msgspec.json.decode(msgspec.json.encode(obj))
-    return copied
+def _copy(obj: Object, *, nulls: bool) -> Object:
+    encoded = msgspec.json.encode(obj)
+    copied: Object = msgspec.json.decode(encoded)
+    return copied if nulls or b"null" not in encoded else _without_nulls(copied)
+
+
+def _without_nulls(value: Any) -> Any:
+    """A field of a core kind that is null is one that is not there."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def _skeleton(config: Object) -> Object:
@@ -478,4 +503,8 @@ def _given_ownership(obj: Object, old: Object, subresource: str) -> list[Any]:
     entries = obj["metadata"].get("managedFields")
     if subresource or not isinstance(entries, list):
         return list(old["metadata"].get("managedFields") or ())
-    return [entry for entry in entries if entry]
+    before = list(old["metadata"].get("managedFields") or ())
+    if entries == before:
+        return before
+    # What cannot be read is as if nothing had been said.
+    return [entry for entry in entries if entry] if are_entries(entries) else before

@@ -37,7 +37,8 @@ def scaled(kind: Kind, obj: Object, scale: Any) -> Object:
         BadRequest: `scale` is no Scale.
         Invalid: the number is negative or none.
     """
-    if not isinstance(scale, dict) or not isinstance(scale.get("metadata", {}), dict):
+    parts = (scale.get("metadata"), scale.get("spec")) if isinstance(scale, dict) else (0,)
+    if not all(part is None or isinstance(part, dict) for part in parts):
         raise BadRequest("the body is no Scale")
     replicas = (scale.get("spec") or {}).get("replicas", 0)
     if not isinstance(replicas, int) or isinstance(replicas, bool) or replicas < 0:

@@ -9,8 +9,6 @@ from kedge.cluster.errors import BadRequest
 from kedge.cluster.local.requests import FieldValidation
 from kedge.cluster.local.validity import Problem, invalid
 
-_SERVER_WRITTEN = ("metadata.managedFields", "status")
-
 
 def check_types(kind: Kind, obj: Object, validation: FieldValidation) -> list[str]:
     """Warnings about unknown fields.
@@ -19,7 +17,7 @@ def check_types(kind: Kind, obj: Object, validation: FieldValidation) -> list[st
         BadRequest: an unknown field, and the client asked for strictness.
         Invalid: a field of the wrong type, or one that is required and missing.
     """
-    problems = [one for one in check(kind, obj) if not one.path.startswith(_SERVER_WRITTEN)]
+    problems = [one for one in check(kind, obj) if _matters(one)]
     _refuse_wrong(kind, obj, [one for one in problems if one.kind != "unknown"])
     unknown = [one.message for one in problems if one.kind == "unknown"]
     if unknown and validation == "Strict":
@@ -28,6 +26,20 @@ def check_types(kind: Kind, obj: Object, validation: FieldValidation) -> list[st
             f" strict decoding error: {', '.join(unknown)}"
         )
     return unknown if validation == "Warn" else []
+
+
+def _matters(problem: FieldProblem) -> bool:
+    """Parts write their status piece by piece: there a wrong type is all that counts."""
+    if problem.path.startswith("status"):
+        return problem.kind == "type"
+    return not problem.path.startswith("metadata.managedFields")
+
+
+def check_status(kind: Kind, obj: Object) -> None:
+    """Raise `Invalid` where a field of the status has a wrong type."""
+    problems = check(kind, {"status": obj.get("status")})
+    wrong = [one for one in problems if one.kind == "type" and one.path.startswith("status")]
+    _refuse_wrong(kind, obj, wrong)
 
 
 def _refuse_wrong(kind: Kind, obj: Object, problems: list[FieldProblem]) -> None:

@@ -41,7 +41,7 @@ def check_valid(kind: Kind, obj: Object, old: Object | None) -> None:
     """Raise `Invalid` unless the object may be stored in place of `old`."""
     problems = list(_metadata_problems(kind, obj))
     problems += _REQUIRED.get(kind, _nothing)(obj)
-    if old is not None:
+    if old is not None and not problems:
         problems += _CHANGES.get(kind, _no_change)(obj, old)
     if problems:
         raise invalid(kind, obj["metadata"].get("name", ""), problems)

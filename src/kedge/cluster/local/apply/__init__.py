@@ -7,9 +7,9 @@ their `Shape`, `ownership` keeps `metadata.managedFields`. Pure functions; the r
 from kedge.cluster.local.apply.ownership import (
     Manager,
     apply_config,
+    are_entries,
     own_applied,
     own_updated,
-    without_ownership,
 )
 
-__all__ = ["Manager", "apply_config", "own_applied", "own_updated", "without_ownership"]
+__all__ = ["Manager", "apply_config", "are_entries", "own_applied", "own_updated"]

@@ -118,6 +118,18 @@ def apply_config(live: Object, applied: Object, shape: Shape, manager: Manager) 
     return prune(merged, dropped, kept, shape) or {}
 
 
+def are_entries(found: list[Any]) -> bool:
+    """Whether a client's `managedFields` can be read; an empty entry says that nobody owns it."""
+    return all(
+        isinstance(entry, dict) and (not entry or _is_field_set(entry.get("fieldsV1")))
+        for entry in found
+    )
+
+
+def _is_field_set(fields: Any) -> bool:
+    return isinstance(fields, dict) and all(map(_is_field_set, fields.values()))
+
+
 def _entries(obj: Object) -> list[dict[str, Any]]:
     found = obj.get("metadata", {}).get("managedFields") or []
     return [

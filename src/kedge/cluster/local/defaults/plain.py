@@ -22,7 +22,7 @@ def default_event(event: Object) -> None:
 def default_namespace(namespace: Object) -> None:
     metadata = namespace["metadata"]
     labels = metadata.get("labels") or {}
-    metadata["labels"] = {**labels, "kubernetes.io/metadata.name": metadata["name"]}
+    metadata["labels"] = {**labels, "kubernetes.io/metadata.name": metadata.get("name", "")}
     if "deletionTimestamp" not in metadata:
         spec = namespace.setdefault("spec", {})
         spec.setdefault("finalizers", ["kubernetes"])

@@ -75,7 +75,7 @@ class _TextLoader(yaml.SafeLoader):
     """YAML whose dates stay text, as JSON knows no dates, and that cannot multiply itself."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):  # type: ignore[no-untyped-call]  # untyped in PyYAML
+        if self.check_event(yaml.AliasEvent):
             raise ValueError("aliases are not taken; write the value out")
         return super().compose_node(parent, index)
 
@@ -149,7 +149,7 @@ def delete_options(request: Request, body: Any) -> DeleteOptions:
     orphan = given.get("orphanDependents", query.get("orphanDependents"))
     if propagation is None and orphan is not None:
         propagation = "Orphan" if orphan in (True, "true", "1") else "Background"
-    if propagation is not None and propagation not in get_args(Propagation):
+    if propagation is not None and str(propagation) not in get_args(Propagation):
         raise BadRequest(
             f"propagationPolicy {propagation!r} is unknown. Fix: Use Background, Foreground or"
             " Orphan."
@@ -159,6 +159,13 @@ def delete_options(request: Request, body: Any) -> DeleteOptions:
         grace = number(query, "gracePeriodSeconds")
     conditions = given.get("preconditions") or {}
     dry_run = given.get("dryRun") or []
+    for field, value, wanted in (
+        ("gracePeriodSeconds", grace, int | None),
+        ("preconditions", conditions, dict),
+        ("dryRun", dry_run, list),
+    ):
+        if not isinstance(value, wanted):
+            raise BadRequest(f"DeleteOptions: {field} cannot be {value!r}")
     return DeleteOptions(
         propagation=propagation,  # type: ignore[arg-type]  # checked against the literals
         grace_seconds=grace,
