@@ -21,17 +21,22 @@ _WHY = "%METADATA(ROUTE:kedge:why)%"
 
 @dataclass(frozen=True)
 class _Reply:
-    """The text for answers of Envoy's that carry one of `flags`."""
+    """The text for answers of Envoy's that carry one of `flags`; gRPC callers may get their own."""
 
     flags: tuple[str, ...]
     text: str
+    grpc_text: str = ""
 
 
+_LIST = (
+    " Fix: list what is served, with its URLs, by `kedge get` or"
+    " `kubectl get inferenceservices -A`."
+)
 _REPLIES = (
     _Reply(
         ("NR",),
-        "No service answers to host '%REQ(:AUTHORITY)%' and path '%REQ(:PATH)%'. Fix: list what is"
-        " served, with its URLs, by `kedge get` or `kubectl get inferenceservices -A`.",
+        f"No service answers to host '%REQ(:AUTHORITY)%' and path '%REQ(:PATH)%'.{_LIST}",
+        f"No service answers to '%REQ(KEDGE-SERVICE?:AUTHORITY)%' over gRPC.{_LIST}",
     ),
     _Reply(
         ("UH", "NC"),
@@ -81,5 +86,7 @@ def _make_grpc_mapper(reply: _Reply) -> Any:
     has_flag = accesslog_pb2.AccessLogFilter(response_flag_filter={"flags": reply.flags})
     return hcm.ResponseMapper(
         filter={"and_filter": {"filters": [is_grpc, has_flag]}},
-        body_format_override={"text_format_source": {"inline_string": reply.text}},
+        body_format_override={
+            "text_format_source": {"inline_string": reply.grpc_text or reply.text}
+        },
     )
