@@ -1,7 +1,7 @@
 """Importing a framework without what it imports only because it is there.
 
-XGBoost and LightGBM import scikit-learn (1.2 s of 1.5) to offer wrappers in its style. A loaded
-booster needs none of it, and both are written to do without.
+XGBoost and LightGBM import scikit-learn (1.2 s of 1.5) to offer wrappers in its style, and
+scikit-learn imports pandas. A loaded model needs none of it, and all are written to do without.
 """
 
 from __future__ import annotations

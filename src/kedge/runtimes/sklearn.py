@@ -12,6 +12,8 @@ import pickle
 import warnings
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
@@ -23,6 +25,7 @@ from kedge.protocol.errors import InvalidInput
 from kedge.protocol.inference import InferRequest, ModelMetadata, Tensor, TensorMetadata
 from kedge.protocol.v1 import Columns, Rows
 from kedge.runtimes.files import find_model_file
+from kedge.runtimes.imports import absent
 from kedge.runtimes.pickles import PickleFacts, read_facts
 from kedge.runtimes.versions import installed_version, same_minor
 from kedge.server.errors import ModelLoadFailed
@@ -213,6 +216,7 @@ def _unpickle(path: Path, facts: PickleFacts, installed: str) -> Any:
             "%s was trained with scikit-learn %s; %s is installed", path, trained, installed
         )
     try:
+        _import_lean(facts)
         import joblib
 
         with warnings.catch_warnings():
@@ -247,6 +251,18 @@ def _unpickle(path: Path, facts: PickleFacts, installed: str) -> Any:
     # What an array by position lacks is no news to a client that sends arrays by position.
     warnings.filterwarnings("ignore", message="X does not have valid feature names")
     return estimator
+
+
+def _import_lean(facts: PickleFacts) -> None:
+    """Imports what the pickle will, without what scikit-learn only looks for.
+
+    It imports pandas and rich where they are installed, for a version number and for progress bars
+    while fitting: a quarter of the start. A model that is asked with frames imports pandas itself.
+    """
+    with absent("pandas", "rich"), suppress(ImportError):
+        for module in ("sklearn", *(facts.classes or {})):
+            if module.partition(".")[0] == "sklearn":
+                import_module(module)
 
 
 def _is_cut(path: Path) -> bool:
