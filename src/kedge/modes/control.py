@@ -59,7 +59,12 @@ async def run_control(settings: LocalSettings) -> None:
     config = StoredConfig(store, settings.namespace)
     cluster = LocalCluster(store, AdmissionReview(config, related), pods_dir=settings.pods_dir)
     await seed(cluster, settings)
-    services = InferenceServiceController(cluster, config, cluster_domain=settings.cluster_domain)
+    services = InferenceServiceController(
+        cluster,
+        config,
+        cluster_domain=settings.cluster_domain,
+        namespace=settings.namespace,
+    )
     workloads = Workloads(cluster)
     token = ensure_token(settings.token_file)
     certificate = ensure_certificate(settings.tls_dir, hosts=(settings.host,))
