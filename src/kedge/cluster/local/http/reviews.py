@@ -30,6 +30,7 @@ REVIEWS: dict[tuple[str, str, str], tuple[str, bool]] = {
         "LocalSubjectAccessReview", True,
     ),
     ("authentication.k8s.io", "v1", "selfsubjectreviews"): ("SelfSubjectReview", False),
+    ("authentication.k8s.io", "v1beta1", "selfsubjectreviews"): ("SelfSubjectReview", False),
 }  # fmt: skip
 """Group, version and plural of what can only be created: its kind, and whether in a namespace."""
 
