@@ -10,6 +10,7 @@ import pytest
 
 import kedge
 import kedge.client
+import kedge.server
 
 PUBLIC = {
     "kedge": ["__version__", "run"],
@@ -26,6 +27,16 @@ PUBLIC = {
         "TimedOut",
         "discover",
     ],
+    "kedge.server": [
+        "ArrayModel",
+        "InferRequest",
+        "InferResponse",
+        "Model",
+        "ModelMetadata",
+        "ModelServer",
+        "Repository",
+        "Tensor",
+    ],
 }
 
 
@@ -41,8 +52,9 @@ def test_exports_are_complete_and_resolve(package: str) -> None:
 
 
 def test_everything_public_is_documented() -> None:
-    for name in kedge.client.__all__:
-        assert inspect.getdoc(getattr(kedge.client, name)), name
+    for package in (kedge.client, kedge.server):
+        for name in package.__all__:
+            assert inspect.getdoc(getattr(package, name)), name
     assert inspect.getdoc(kedge.run)
 
 

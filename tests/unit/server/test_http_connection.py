@@ -154,6 +154,14 @@ async def test_what_is_refused_ends_the_connection(
     assert wire.send(predict("fast")) == b""
 
 
+@pytest.mark.parametrize("raw", [b"nonsense\r\n\r\n", post("/v1/models/fast:predict", b"x" * 1001)])
+async def test_a_refusal_is_not_taken_for_an_earlier_answer(wire: Wire, raw: bytes) -> None:
+    written = wire.send(predict("slow", 2) + raw) + await wire.settle()
+    assert answers(written) == [(200, {"predictions": [[2, 0]], "agent": ""})]
+    assert b"connection: close" in written
+    assert wire.transport.closed
+
+
 async def test_binary_bodies_may_be_larger(wire: Wire) -> None:
     path = "/v2/models/fast/infer"
     big = post(path, b"x" * 1500, "Inference-Header-Content-Length: 2")

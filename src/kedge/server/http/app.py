@@ -11,7 +11,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -172,6 +172,8 @@ def _guarded(handler: Handler) -> Handler:
             return await handler(request)
         except ServingError as error:
             return _error(error)
+        except ClientDisconnect:
+            return Response(status_code=400)  # Nobody reads it.
 
     return guarded
 

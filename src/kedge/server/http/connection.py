@@ -114,6 +114,7 @@ class Connection(HttpToolsProtocol):
         self._inference = shared.inference
         self._limits = shared.limits
         self._fast: FastCycle | None = None
+        self._answering: RequestResponseCycle | FastCycle | None = None
         self._refused = False
         self._pumping = False
         self._in_head = False
@@ -199,9 +200,22 @@ class Connection(HttpToolsProtocol):
         self._refuse_with(Reply(status, [orjson.dumps({"error": message})]))
 
     def _refuse_with(self, reply: Reply) -> None:
-        """Answers without having read the request, and hangs up when the client has read that."""
+        """Answers without having read the request, and hangs up when the client has read that.
+
+        Where earlier requests still wait for their answers, the one being answered is the last:
+        a refusal would be taken for its answer.
+        """
         self._refused = True
         self._disarm()
+        refused = self.cycle if self._in_body else None
+        if refused is not None:
+            refused.disconnected = True
+            refused.message_event.set()
+        answering = self._answering
+        if answering is not None and answering is not refused and not answering.response_complete:
+            answering.keep_alive = False
+            self.pipeline.clear()
+            return
         self.transport.write(self._encode(reply, keep_alive=False) + b"".join(reply.body))
         if self.transport.can_write_eof():
             self.transport.write_eof()
@@ -237,6 +251,7 @@ class Connection(HttpToolsProtocol):
         self._fast = fast
         if previous is None or previous.response_complete:
             fast.current = True
+            self._answering = fast
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
@@ -286,6 +301,7 @@ class Connection(HttpToolsProtocol):
     # -- answering -------------------------------------------------------------------------------
 
     def _start_asgi_task(self, cycle: RequestResponseCycle | FastCycle, app: Any) -> None:
+        self._answering = cycle
         if isinstance(cycle, FastCycle):
             cycle.current = True
             if cycle.complete:
