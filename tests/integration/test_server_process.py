@@ -109,6 +109,23 @@ def test_sigterm_ends_an_idle_server_soon(sklearn_folder: Path, tmp_path: Path) 
         assert time.monotonic() - started < 10
 
 
+def test_sigterm_while_loading_ends_at_once(tmp_path: Path) -> None:
+    """Also as a container's first process, for which the kernel knows no default."""
+    begun = tmp_path / "begun"
+    slow = f"cos\nmkdir\n(S'{begun}'\ntR0ctime\nsleep\n(I60\ntR."
+    (tmp_path / "model.pkl").write_bytes(slow.encode())
+    http_port, grpc_port = free_ports(2)
+    ports = [f"--http_port={http_port}", f"--grpc_port={grpc_port}"]
+    process = subprocess.Popen(
+        command("sklearn", f"--model_dir={tmp_path}", *ports), env=environment()
+    )
+    while not begun.exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(15) == 128 + signal.SIGTERM
+
+
 def test_sigterm_under_load_cuts_nothing(sklearn_folder: Path, tmp_path: Path) -> None:
     """Whoever still asks is answered; connections are handed back one by one, none is cut."""
     body = json.dumps({"instances": trained.ROWS}).encode()

@@ -7,18 +7,19 @@ scikit-learn imports pandas. A loaded model needs none of it, and all are writte
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from importlib import import_module
+from types import ModuleType
 
 
-@contextmanager
-def absent(*modules: str) -> Iterator[None]:
-    """Within this, the named modules look as if they were not installed, unless already loaded."""
-    hidden = [module for module in modules if module not in sys.modules]
+def import_lean(name: str, *, without: tuple[str, ...]) -> ModuleType:
+    """The module; on its first import, those of `without` look as if they were not installed."""
+    if name in sys.modules:
+        return sys.modules[name]
+    hidden = [module for module in without if module not in sys.modules]
     for module in hidden:
         sys.modules[module] = None  # type: ignore[assignment]  # how Python marks an import refused
     try:
-        yield
+        return import_module(name)
     finally:
         for module in hidden:
             sys.modules.pop(module, None)

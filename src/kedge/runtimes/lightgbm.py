@@ -16,7 +16,7 @@ from kedge.protocol.datatypes import Array
 from kedge.protocol.inference import InferRequest, ModelMetadata, Tensor, TensorMetadata
 from kedge.protocol.v1 import Rows
 from kedge.runtimes.files import find_model_file
-from kedge.runtimes.imports import absent
+from kedge.runtimes.imports import import_lean
 from kedge.runtimes.tables import to_matrix
 from kedge.runtimes.versions import installed_version
 from kedge.server.errors import ModelLoadFailed
@@ -49,9 +49,7 @@ class LightgbmModel(ArrayModel):
         installed = installed_version("lightgbm", "lightgbm")
         text = _read(path)
         _check_header(path, text, installed)
-        with absent("sklearn", "pandas", "matplotlib", "dask"):
-            import lightgbm
-
+        lightgbm: Any = import_lean("lightgbm", without=("sklearn", "pandas", "matplotlib", "dask"))
         try:
             booster = lightgbm.Booster(model_str=text)
         except (lightgbm.basic.LightGBMError, ValueError, KeyError) as error:

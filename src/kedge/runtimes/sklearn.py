@@ -13,7 +13,6 @@ import warnings
 import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
@@ -25,7 +24,7 @@ from kedge.protocol.errors import InvalidInput
 from kedge.protocol.inference import InferRequest, ModelMetadata, Tensor, TensorMetadata
 from kedge.protocol.v1 import Columns, Rows
 from kedge.runtimes.files import find_model_file
-from kedge.runtimes.imports import absent
+from kedge.runtimes.imports import import_lean
 from kedge.runtimes.pickles import PickleFacts, read_facts
 from kedge.runtimes.versions import installed_version, same_minor
 from kedge.server.errors import ModelLoadFailed
@@ -259,10 +258,10 @@ def _import_lean(facts: PickleFacts) -> None:
     It imports pandas and rich where they are installed, for a version number and for progress bars
     while fitting: a quarter of the start. A model that is asked with frames imports pandas itself.
     """
-    with absent("pandas", "rich"), suppress(ImportError):
-        for module in ("sklearn", *(facts.classes or {})):
-            if module.partition(".")[0] == "sklearn":
-                import_module(module)
+    modules = [one for one in facts.classes or {} if one.partition(".")[0] == "sklearn"]
+    for module in ("sklearn", *modules):
+        with suppress(ImportError):
+            import_lean(module, without=("pandas", "rich"))
 
 
 def _is_cut(path: Path) -> bool:

@@ -18,7 +18,7 @@ from kedge.protocol.datatypes import Array
 from kedge.protocol.inference import InferRequest, ModelMetadata, Tensor, TensorMetadata
 from kedge.protocol.v1 import Rows
 from kedge.runtimes.files import find_model_file
-from kedge.runtimes.imports import absent
+from kedge.runtimes.imports import import_lean
 from kedge.runtimes.tables import to_matrix
 from kedge.runtimes.versions import installed_version, release
 from kedge.server.errors import ModelLoadFailed
@@ -57,9 +57,7 @@ class XgboostModel(ArrayModel):
         installed = installed_version("xgboost", "xgboost")
         content = path.read_bytes()
         trained = _trained_with(path, content, installed)
-        with absent("sklearn"):
-            import xgboost
-
+        xgboost: Any = import_lean("xgboost", without=("sklearn",))
         self._xgboost = xgboost
         try:
             booster = xgboost.Booster({"nthread": self._nthread}, model_file=bytearray(content))

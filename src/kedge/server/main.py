@@ -7,10 +7,12 @@ framework, and a framework is imported by the process that serves it only.
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
+from types import FrameType
 from typing import Protocol, cast
 
 from kedge.server.errors import BadUsage, ModelFileMissing, ModelLoadFailed, StartFailure
@@ -61,7 +63,13 @@ def _tell(failure: StartFailure, termination_log: str) -> int:
     return 1
 
 
+def _leave(number: int, frame: FrameType | None) -> None:
+    """A server that is still loading has no request to finish."""
+    sys.exit(128 + number)
+
+
 def _run(options: Options) -> None:
+    signal.signal(signal.SIGTERM, _leave)
     if options.configure_logging:
         configure(options.log_level)
     if options.unknown:

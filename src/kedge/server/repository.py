@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -115,16 +116,20 @@ class Repository:
             fresh = self._loader(name)
         except ModelFileMissing as error:
             raise ModelNotFound(name) from error
-        return await self.start(fresh)
+        return await self.start(fresh, threaded=True)
 
     async def _reload(self, entry: Entry) -> Entry:
-        await load(entry)
+        await load(entry, threaded=True)
         return entry
 
-    async def start(self, model: Model) -> Entry:
-        """Loads and warms `model`, then puts it in the place of the one of its name."""
+    async def start(self, model: Model, *, threaded: bool = False) -> Entry:
+        """Loads and warms `model`, then puts it in the place of the one of its name.
+
+        Beside requests it loads in a thread; at the start in the main one, where some frameworks
+        insist on being imported.
+        """
         fresh = Entry(model, self._metrics.model(model.name))
-        await load(fresh)
+        await load(fresh, threaded=threaded)
         previous = self._entries.get(model.name)
         self._entries[model.name] = fresh
         self._unloaded.pop(model.name, None)
@@ -146,12 +151,12 @@ class Repository:
             entry.model.unload()
 
 
-async def load(entry: Entry) -> None:
+async def load(entry: Entry, *, threaded: bool = False) -> None:
     """Loads a model and tries it, so that its first request finds it warm."""
     model = entry.model
     started = perf_counter()
     try:
-        loaded = model.load()
+        loaded = await asyncio.to_thread(model.load) if threaded else model.load()
         if inspect.isawaitable(loaded):
             await loaded
     except (ServingError, StartFailure):

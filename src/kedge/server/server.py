@@ -109,10 +109,10 @@ class ModelServer:
         loop = asyncio.get_running_loop()
         if self._http_socket is None:
             self.bind()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._on_signal)
         for model in models:
             await self.repository.start(model)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal)
         if self._log is not None:
             self._log.start(loop)
         self._tick(loop)
