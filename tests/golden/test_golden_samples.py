@@ -1,7 +1,7 @@
 """KServe's own samples, where they are at hand: each is rendered as reviewed, or refused.
 
-`samples/REFUSED.yaml` lists what is refused and why, `samples/FIELDS.md` what becomes of each
-field; both are written by `make golden`.
+`samples/ACCEPTED.yaml` lists what is accepted, `samples/REFUSED.yaml` what is refused and why,
+`docs/reference/fields.md` what becomes of each field; `make golden` writes them all.
 """
 
 from __future__ import annotations
@@ -16,10 +16,15 @@ import pytest
 import yaml
 from tests.golden.rendering import load, show
 
+from kedge.api import legacy
+from kedge.api.inferenceservice.defaults import apply_defaults
+from kedge.api.scheme import INFERENCE_SERVICE, kind_of
 from kedge.modes.render import Rendered, render
 from kedge.modes.seed import shipped
+from kedge.settings.serving import ServingConfig
 
 HERE = Path(__file__).parent / "samples"
+FIELDS = Path(__file__).parents[2] / "docs/reference/fields.md"
 DATA = Path(__file__).parents[3] / "shared/data/kserve"
 SAMPLES = DATA / "samples"
 
@@ -100,15 +105,53 @@ def _beside(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def _refusals() -> dict[str, list[str]]:
-    refused = {}
-    for path in _paths():
-        rendered = _rendered(path)
-        if isinstance(rendered, str):
-            refused[str(path)] = [rendered]
-        elif rendered.errors:
-            refused[str(path)] = rendered.errors
-    return refused
+@cache
+def _outcomes() -> tuple[dict[str, list[dict[str, Any]]], dict[str, list[str]]]:
+    """Per file: the objects that are accepted, and why others are refused."""
+    accepted: dict[str, list[dict[str, Any]]] = {}
+    refused: dict[str, list[str]] = {}
+    for full in sorted(SAMPLES.rglob("*.yaml")):
+        path = full.relative_to(SAMPLES)
+        try:
+            objects = _read(full)
+        except yaml.YAMLError as error:
+            refused[str(path)] = [f"it is not YAML: {str(error).splitlines()[0]}"]
+            continue
+        for obj in objects:
+            errors = _why_refused(path, objects, obj)
+            if errors:
+                refused.setdefault(str(path), []).extend(errors)
+            else:
+                accepted.setdefault(str(path), []).append(_accepted(obj))
+    return accepted, refused
+
+
+def _why_refused(path: Path, objects: list[dict[str, Any]], obj: dict[str, Any]) -> list[str]:
+    if kind_of(obj) is None and not str(obj["apiVersion"]).startswith("serving.kserve.io/"):
+        name = obj["metadata"]["name"]
+        kind = f"{obj['apiVersion']} {obj['kind']}"
+        return [f"{obj['kind']} {name}: {kind} is not served by this release."]
+    beside = [
+        other
+        for other in objects
+        if other is not obj and kind_of(other) not in (None, INFERENCE_SERVICE)
+    ]
+    own = {name for other in (*_beside(path), *objects) for name in _formats(other)}
+    runtimes = [runtime for runtime in _runtimes() if not own & _formats(runtime)]
+    return render([*_beside(path), *beside, obj], runtimes=runtimes).errors
+
+
+def _accepted(obj: dict[str, Any]) -> dict[str, Any]:
+    """An accepted object; of a service also the framework, where Kedge brings no runtime for it."""
+    entry = {"object": f"{obj['kind']} {obj['metadata']['name']}"}
+    if kind_of(legacy.convert(obj)) == INFERENCE_SERVICE:
+        full = apply_defaults(legacy.convert(obj), ServingConfig.default())
+        model = full["spec"]["predictor"].get("model") or {}
+        name = (model.get("modelFormat") or {}).get("name")
+        served = {entry for runtime in shipped("runtimes") for entry in _formats(runtime)}
+        if name and name not in served:
+            entry["format"] = name
+    return entry
 
 
 @pytest.mark.parametrize("path", _paths(), ids=str)
@@ -119,9 +162,12 @@ def test_golden_sample(path: Path, golden: Callable[[Path, str], None]) -> None:
     golden(HERE / path.with_suffix(".out.yaml"), show(rendered))
 
 
-def test_golden_refusals(golden: Callable[[Path, str], None]) -> None:
-    text = yaml.safe_dump(_refusals(), sort_keys=True, width=100, allow_unicode=True)
-    golden(HERE / "REFUSED.yaml", f"# Samples that are refused, and why.\n{text}")
+def test_golden_outcomes(golden: Callable[[Path, str], None]) -> None:
+    accepted, refused = _outcomes()
+    text = yaml.safe_dump(accepted, sort_keys=True, width=100, allow_unicode=True)
+    golden(HERE / "ACCEPTED.yaml", f"# Objects of the samples that are accepted.\n{text}")
+    text = yaml.safe_dump(refused, sort_keys=True, width=100, allow_unicode=True)
+    golden(HERE / "REFUSED.yaml", f"# Samples of which something is refused, and why.\n{text}")
 
 
 def test_golden_fields(golden: Callable[[Path, str], None]) -> None:
@@ -146,12 +192,12 @@ def test_golden_fields(golden: Callable[[Path, str], None]) -> None:
     head = [
         "# What becomes of each field of KServe's samples",
         "",
-        "Written by `make golden`. Numbers are the samples' InferenceServices that set the field.",
+        "Written by `make golden`. Numbers are occurrences in the samples' InferenceServices.",
         "",
         "| Field | used | warned | refused | why |",
         "| --- | --- | --- | --- | --- |",
     ]
-    golden(HERE / "FIELDS.md", "\n".join([*head, *rows]) + "\n")
+    golden(FIELDS, "\n".join([*head, *rows]) + "\n")
 
 
 def _generic(path: str) -> str:

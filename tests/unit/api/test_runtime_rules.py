@@ -160,7 +160,6 @@ def test_a_configured_resource_is_known() -> None:
 @pytest.mark.parametrize(
     ("obj", "said"),
     [
-        (runtime(hostIPC=True), "spec.hostIPC: it has no effect: it is not carried into the pod."),
         (runtime(replicas=2), "spec.replicas: it has no effect: it is for ModelMesh only."),
         (runtime(builtInAdapter={"env": [{}]}), "spec.builtInAdapter: it has no effect"),
         (runtime(multiModel=True), "spec.multiModel: a runtime made for ModelMesh is never chosen"),

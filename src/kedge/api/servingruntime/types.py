@@ -38,7 +38,7 @@ class RuntimePodSpec(msgspec.Struct, kw_only=True, omit_defaults=True):
         imagePullSecrets: secrets to pull images with.
         schedulerName: scheduler that places the pod.
         resourceClaims: claims of devices.
-        hostIPC: shown for compatibility, not used.
+        hostIPC: goes into the pod; KServe shows it and does not use it.
         labels: labels of the component's objects and pods, the weakest of all sources.
         annotations: annotations of the component's objects and pods, the weakest of all sources.
     """

@@ -21,7 +21,6 @@ Object = dict[str, Any]
 
 _PROTOCOLS = ("v1", "v2", "grpc-v1", "grpc-v2")
 _WITHOUT_EFFECT = {
-    "hostIPC": "it is not carried into the pod",
     "grpcEndpoint": "it is for ModelMesh only",
     "grpcDataEndpoint": "it is for ModelMesh only",
     "httpDataEndpoint": "it is for ModelMesh only",
