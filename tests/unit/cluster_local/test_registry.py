@@ -46,6 +46,14 @@ def create(registry: Registry, kind: Kind, obj: Object, **options: Any) -> Objec
     return registry.create(kind, "default", obj, WriteOptions(**options)).object
 
 
+def test_a_kind_of_another_cluster_is_not_found(registry: Registry) -> None:
+    foreign = Kind("keda.sh", "v1alpha1", "ScaledObject", "scaledobjects", "")
+    with pytest.raises(NotFound, match="could not find the requested resource"):
+        registry.patch(foreign, "default", "x", {"metadata": {"name": "x"}}, PatchType.APPLY)
+    with pytest.raises(NotFound):
+        create(registry, foreign, {"metadata": {"name": "x"}})
+
+
 def test_a_new_object_gets_its_identity(registry: Registry) -> None:
     sent = make_deployment()
     sent["metadata"] |= {

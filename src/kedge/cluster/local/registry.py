@@ -206,6 +206,9 @@ class Registry:
 
     def _prepared(self, kind: Kind, namespace: str, obj: Object) -> Object:
         """A copy of the client's object that is ours to change."""
+        if not kind.type_path:
+            # A kind that other clusters may have, such as KEDA's.
+            raise NotFound(f"the server could not find the requested resource ({kind})")
         if not isinstance(obj, dict):
             raise BadRequest("the body is no object")
         obj = convert(obj) if is_legacy(obj) else obj
