@@ -1,0 +1,130 @@
+"""Python that comes with a model: the folder `code/` beside it, `requirements.txt`, and its files.
+
+Models bring code for what no package holds: a custom transformer, a network's class. It runs with
+the server's rights, as a pickle does; what it raises is told with the line that raised it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+import traceback
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import ModuleType
+
+from kedge.runtimes.versions import release
+from kedge.server.errors import ModelLoadFailed
+
+CODE = "code"
+REQUIREMENTS = "requirements.txt"
+
+_REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*)\s*(?:\[[^]]*\])?\s*(?P<versions>[^;#@]*)")
+_CLAUSE = re.compile(r"(===|==|>=|<=|~=|!=|<|>)\s*([\w.*+!-]+)")
+_PACKAGES = {"cv2": "opencv-python-headless", "PIL": "pillow", "yaml": "pyyaml"}
+
+
+def make_importable(folder: Path) -> None:
+    """Modules in the model's `code/` can be imported, now and when the model first needs them."""
+    path = folder / CODE
+    if path.is_dir() and str(path) not in sys.path:
+        sys.path.insert(0, str(path))
+
+
+def import_file(path: Path, model: str) -> ModuleType:
+    """Runs a model's Python file as a module of its own; files beside it can be imported."""
+    make_importable(path.parent)
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    name = f"kedge_model_{re.sub(r'[^0-9A-Za-z]', '_', model)}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None  # the file ends in .py
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise failure(path, error) from error
+    return module
+
+
+def failure(path: Path, error: Exception) -> ModelLoadFailed:
+    """What a model's own code raised, and where."""
+    if isinstance(error, ModelLoadFailed):
+        return error
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        top = error.name.partition(".")[0]
+        return ModelLoadFailed(
+            f"{path} imports {error.name}, which is not installed.",
+            fix=f"Install it beside Kedge (pip install {_PACKAGES.get(top, top)}), or put the "
+            f"module into {path.parent / CODE}.",
+        )
+    if isinstance(error, SyntaxError):
+        where = f"{error.filename or path}, line {error.lineno}"
+        return ModelLoadFailed(f"{where}: {error.msg}.", fix="Correct that line.")
+    return ModelLoadFailed(
+        f"{path} raised {type(error).__name__}: {_first_line(error)} ({_where(path, error)}).",
+        fix="Correct the model's code; the traceback is what `python` prints for that file.",
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:300] or "no message"
+
+
+def _where(path: Path, error: Exception) -> str:
+    """The innermost line of the model's own files."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [one for one in frames if one.filename.startswith(str(path.parent))]
+    last = (own or frames)[-1]
+    return f"{Path(last.filename).name}, line {last.lineno}"
+
+
+def check_requirements(path: Path) -> None:
+    """What `requirements.txt` asks for is installed in a version it allows."""
+    if not path.is_file():
+        return
+    for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
+        wanted = line.partition(" #")[0].strip()
+        if not wanted or wanted.startswith(("#", "-")) or "@" in wanted or ";" in wanted:
+            continue
+        if found := _REQUIREMENT.fullmatch(wanted):
+            _check(f"{path}, line {number}", wanted, found["name"], found["versions"])
+
+
+def _check(where: str, wanted: str, name: str, versions: str) -> None:
+    fix = f"pip install '{wanted}', or change {REQUIREMENTS}."
+    try:
+        installed = version(name)
+    except PackageNotFoundError:
+        raise ModelLoadFailed(
+            f"{where}: the model needs {wanted}, which is not installed.", fix=fix
+        ) from None
+    clauses = _CLAUSE.findall(versions)
+    if not all(_allows(installed, relation, bound) for relation, bound in clauses):
+        raise ModelLoadFailed(
+            f"{where}: the model needs {wanted}, but {name} {installed} is installed.", fix=fix
+        )
+
+
+def _allows(installed: str, relation: str, bound: str) -> bool:
+    have, want = release(installed), release(bound)
+    width = max(len(have), len(want))
+    have_full, want_full = _padded(have, width), _padded(want, width)
+    if relation in ("==", "===", "!="):
+        equal = have[: len(want)] == want if bound.endswith(".*") else have_full == want_full
+        return equal is (relation != "!=")
+    if relation == "~=":
+        return have_full >= want_full and have[: len(want) - 1] == want[:-1]
+    return {
+        ">=": have_full >= want_full,
+        "<=": have_full <= want_full,
+        ">": have_full > want_full,
+        "<": have_full < want_full,
+    }[relation]
+
+
+def _padded(parts: tuple[int, ...], width: int) -> tuple[int, ...]:
+    return parts + (0,) * (width - len(parts))
