@@ -231,7 +231,10 @@ class RunningKedge:
             wait_for(lambda name=name: not self.service(name, namespace))  # type: ignore[misc]  # bound at once
 
     def is_ready(self, name: str) -> bool:
-        return condition(self.service(name)).get("status") == "True"
+        try:
+            return condition(self.service(name)).get("status") == "True"
+        except urllib.error.URLError:
+            return False  # The API is being restarted.
 
     def until_ready(self, *names: str, seconds: float = 60) -> None:
         for name in names:
