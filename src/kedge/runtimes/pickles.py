@@ -64,11 +64,11 @@ def read_facts(path: Path) -> PickleFacts:
     with path.open("rb") as file:
         head = file.read(2)
         if head[:1] == b"\x78":
-            return _facts(_inflate(file, head))
+            return facts_in(_inflate(file, head))
         if unpacked := _unpack(path, head):
             return unpacked
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return _facts(content)
+            return facts_in(content)
 
 
 def _unpack(path: Path, head: bytes) -> PickleFacts | None:
@@ -83,7 +83,7 @@ def _unpack(path: Path, head: bytes) -> PickleFacts | None:
         return None
     try:
         with opener[head](path, "rb") as unpacked:
-            return _facts(unpacked.read(_SCAN_BYTES))
+            return facts_in(unpacked.read(_SCAN_BYTES))
     except (OSError, EOFError, lzma.LZMAError):
         return PickleFacts(readable=False)
 
@@ -95,7 +95,8 @@ def _inflate(file: IO[bytes], head: bytes) -> bytes:
         return b""
 
 
-def _facts(content: bytes | mmap.mmap) -> PickleFacts:
+def facts_in(content: bytes | mmap.mmap) -> PickleFacts:
+    """The facts in the bytes of a pickle."""
     version = _VERSION.search(content)
     classes: dict[str, dict[str, None]] = {}
     for match in _GLOBAL.finditer(content):

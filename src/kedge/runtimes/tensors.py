@@ -136,7 +136,11 @@ class TensorModel(ArrayModel):
                     f"Input '{one.name}' is missing.",
                     fix=f"Model {self.name} takes {self._signature()}.",
                 )
-        return {one.name: conform(given[one.name], one) for one in self.inputs}
+        return {one.name: self.adapt(given[one.name], one) for one in self.inputs}
+
+    def adapt(self, array: Array, wanted: TensorMetadata) -> Array:
+        """What the framework is asked with for one input."""
+        return conform(array, wanted)
 
     def _signature(self) -> str:
         return ", ".join(f"'{one.name}' {one.datatype} {list(one.shape)}" for one in self.inputs)
