@@ -25,11 +25,15 @@ from kedge.api.scheme import INFERENCE_SERVICE, Kind, kind_of
 T = TypeVar("T")
 
 
-def wait_for(what: Callable[[], T], seconds: float = 20.0, message: str = "") -> T:
+def wait_for(
+    what: Callable[[], T], seconds: float = 20.0, message: str | Callable[[], str] = ""
+) -> T:
     """The first truthy value of `what()`; fails with `message` after `seconds`."""
     deadline = time.monotonic() + seconds
     while not (value := what()):
-        assert time.monotonic() < deadline, message or "the condition did not come true in time"
+        if time.monotonic() > deadline:
+            text = message() if callable(message) else message
+            raise AssertionError(text or "the condition did not come true in time")
         time.sleep(0.02)
     return value
 
@@ -241,7 +245,7 @@ class RunningKedge:
             wait_for(
                 lambda name=name: self.is_ready(name),  # type: ignore[misc]  # bound at once
                 seconds,
-                f"{name} is not Ready: {condition(self.service(name))}\n{self.logs()}",
+                lambda name=name: f"{name}: {condition(self.service(name))}\n{self.logs()}",  # type: ignore[misc]  # bound at once
             )
 
     def post(self, path: str, body: Any, host: str | None = None) -> tuple[int, Any]:

@@ -43,8 +43,8 @@ FIRST_RESTART = 0.02
 """Seconds before the first restart of a part that ran well; doubles while it keeps dying."""
 LAST_RESTART = 5.0
 """Longest wait between two restarts, in seconds."""
-STABLE_AFTER = 10.0
-"""A part that lived this long, in seconds, is restarted at once again."""
+STABLE_AFTER = 1.0
+"""A part that was ready, or lived this long in seconds, is restarted at once again."""
 START_ATTEMPTS = 3
 """Exits of one part before Kedge was ever ready, after which start-up has failed."""
 STOP_GRACE = 8.0
@@ -261,8 +261,9 @@ class Supervisor:
         lived = time.monotonic() - part.started
         ending = f"signal {-code}" if code < 0 else f"status {code}"
         self._log(f"{part.name} ended with {ending} after {lived:.1f} s; it is restarted")
-        if lived >= STABLE_AFTER:
+        if part.ready or (lived >= STABLE_AFTER and not part.awaited):
             part.exits = 1
+        part.ready = False
         if not self._announced and part.exits >= START_ATTEMPTS:
             self._fail(
                 f"{part.name} ended with {ending}, {part.exits} times, before Kedge was ready.\n"
