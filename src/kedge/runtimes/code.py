@@ -22,7 +22,12 @@ REQUIREMENTS = "requirements.txt"
 
 _REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*)\s*(?:\[[^]]*\])?\s*(?P<versions>[^;#@]*)")
 _CLAUSE = re.compile(r"(===|==|>=|<=|~=|!=|<|>)\s*([\w.*+!-]+)")
-_PACKAGES = {"cv2": "opencv-python-headless", "PIL": "pillow", "yaml": "pyyaml"}
+_PACKAGES = {
+    "cv2": "opencv-python-headless",
+    "PIL": "pillow",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+}
 
 
 def make_importable(folder: Path) -> None:
@@ -30,6 +35,11 @@ def make_importable(folder: Path) -> None:
     path = folder / CODE
     if path.is_dir() and str(path) not in sys.path:
         sys.path.insert(0, str(path))
+
+
+def package_of(module: str) -> str:
+    """What to install for a module, where the two have different names."""
+    return _PACKAGES.get(module, module)
 
 
 def import_file(path: Path, model: str) -> ModuleType:
@@ -58,7 +68,7 @@ def failure(path: Path, error: Exception) -> ModelLoadFailed:
         top = error.name.partition(".")[0]
         return ModelLoadFailed(
             f"{path} imports {error.name}, which is not installed.",
-            fix=f"Install it beside Kedge (pip install {_PACKAGES.get(top, top)}), or put the "
+            fix=f"Install it beside Kedge (pip install {package_of(top)}), or put the "
             f"module into {path.parent / CODE}.",
         )
     if isinstance(error, SyntaxError):

@@ -1,4 +1,4 @@
-"""scikit-learn: one `.joblib`, `.pkl` or `.pickle` file.
+"""scikit-learn: one `.joblib`, `.pkl`, `.pickle` or `.skops` file.
 
 Before it is unpickled, the file is searched for the version that trained it and the classes it
 needs, so that a mismatch is told by name. A pickle of another version that loads and predicts is
@@ -23,7 +23,10 @@ from kedge.protocol.datatypes import Array, datatype_of
 from kedge.protocol.errors import InvalidInput
 from kedge.protocol.inference import InferRequest, ModelMetadata, Tensor, TensorMetadata
 from kedge.protocol.v1 import Columns, Rows
+from kedge.runtimes import skopsfile
+from kedge.runtimes.code import CODE, make_importable, package_of
 from kedge.runtimes.files import find_model_file
+from kedge.runtimes.flags import Flags
 from kedge.runtimes.imports import import_lean
 from kedge.runtimes.pickles import PickleFacts, read_facts
 from kedge.runtimes.versions import installed_version, same_minor
@@ -32,22 +35,41 @@ from kedge.server.log import logger
 from kedge.server.model import ArrayModel
 from kedge.server.options import Options
 
-ENDINGS = (".joblib", ".pkl", ".pickle")
+ENDINGS = (".joblib", ".pkl", ".pickle", skopsfile.ENDING)
 
 _METHODS = ("predict", "predict_proba", "decision_function", "transform")
-_PACKAGES = {"cv2": "opencv-python-headless", "PIL": "pillow", "yaml": "pyyaml"}
 
 
 def make(name: str, folder: Path, options: Options) -> ArrayModel:
-    return SklearnModel(name, folder, predict_proba=options.predict_proba)
+    trusted = flags().read(options).skops_trusted
+    return SklearnModel(
+        name,
+        folder,
+        predict_proba=options.predict_proba,
+        trusted=tuple(one for one in trusted.split(",") if one),
+    )
+
+
+def flags() -> Flags:
+    known = Flags("sklearn")
+    known.flag(skopsfile.TRUST_FLAG)
+    return known
 
 
 class SklearnModel(ArrayModel):
     """A fitted estimator or pipeline."""
 
-    def __init__(self, name: str, folder: Path, *, predict_proba: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        *,
+        predict_proba: bool = False,
+        trusted: tuple[str, ...] = (),
+    ) -> None:
         super().__init__(name)
         self._folder = folder
+        self._trusted = trusted
         self._prefers_proba = predict_proba
         self._estimator: Any = None
         self._methods: dict[str, str] = {}
@@ -62,9 +84,11 @@ class SklearnModel(ArrayModel):
     def load(self) -> None:
         path = find_model_file(self._folder, ENDINGS, "scikit-learn")
         installed = installed_version("sklearn", "sklearn")
-        facts = read_facts(path)
+        is_skops = path.name.endswith(skopsfile.ENDING)
+        facts = skopsfile.read_facts(path) if is_skops else read_facts(path)
+        make_importable(self._folder)
         _check_classes(path, facts)
-        self._estimator = _unpickle(path, facts, installed)
+        self._estimator = _unpickle(path, facts, installed, self._trusted)
         self._inspect(path)
         self._try(path, facts, installed)
         self.ready = True
@@ -201,14 +225,14 @@ def _check_classes(path: Path, facts: PickleFacts) -> None:
             fix="Move the definition into a module, install that module here, and save again.",
         )
     for module, wanted in facts.missing_modules().items():
-        package = _PACKAGES.get(module, module)
         raise ModelLoadFailed(
             f"{path} needs module {module} (for {', '.join(wanted[:3])}), which is not installed.",
-            fix=f"Install it beside Kedge: pip install {package}.",
+            fix=f"Install it beside Kedge: pip install {package_of(module)}; or put the module "
+            f"into {path.parent / CODE}.",
         )
 
 
-def _unpickle(path: Path, facts: PickleFacts, installed: str) -> Any:
+def _unpickle(path: Path, facts: PickleFacts, installed: str, trusted: tuple[str, ...]) -> Any:
     trained = facts.sklearn_version
     if trained and not same_minor(trained, installed):
         logger.warning(
@@ -216,11 +240,11 @@ def _unpickle(path: Path, facts: PickleFacts, installed: str) -> Any:
         )
     try:
         _import_lean(facts)
-        import joblib
-
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            estimator = joblib.load(path)
+            estimator = _read(path, trusted)
+    except ModelLoadFailed:
+        raise
     except MemoryError as error:
         size = path.stat().st_size >> 20
         raise ModelLoadFailed(
@@ -250,6 +274,14 @@ def _unpickle(path: Path, facts: PickleFacts, installed: str) -> Any:
     # What an array by position lacks is no news to a client that sends arrays by position.
     warnings.filterwarnings("ignore", message="X does not have valid feature names")
     return estimator
+
+
+def _read(path: Path, trusted: tuple[str, ...]) -> Any:
+    if path.name.endswith(skopsfile.ENDING):
+        return skopsfile.load(path, trusted)
+    import joblib
+
+    return joblib.load(path)
 
 
 def _import_lean(facts: PickleFacts) -> None:
