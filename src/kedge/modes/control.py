@@ -15,9 +15,11 @@ from kedge.cluster.base import EventType, Object
 from kedge.cluster.local.cluster import LocalCluster
 from kedge.cluster.local.http import Facade, Listeners
 from kedge.cluster.local.kubeconfig import ensure_token, write_kubeconfig
+from kedge.cluster.local.node.processes import PodProcesses
 from kedge.cluster.local.store import Store
 from kedge.cluster.local.tls import ensure_certificate
-from kedge.cluster.local.workloads.workloads import Workloads
+from kedge.cluster.local.workloads import Workloads
+from kedge.cluster.local.workloads.autoscaling import ProcessUsage
 from kedge.controllers.inferenceservice.controller import InferenceServiceController
 from kedge.modes.part import notify, run_part
 from kedge.modes.seed import seed
@@ -65,7 +67,8 @@ async def run_control(settings: LocalSettings) -> None:
         cluster_domain=settings.cluster_domain,
         namespace=settings.namespace,
     )
-    workloads = Workloads(cluster)
+    usage = ProcessUsage(PodProcesses(settings.pods_dir))
+    workloads = Workloads(cluster, usage=usage)
     token = ensure_token(settings.token_file)
     certificate = ensure_certificate(settings.tls_dir, hosts=(settings.host,))
     facade = Facade(cluster, token=token, address=f"{settings.host}:{settings.api_port}")

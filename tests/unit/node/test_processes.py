@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -42,3 +45,25 @@ def test_wildcards_of_a_process(server: socket.socket) -> None:
 def test_memory_of_a_process() -> None:
     assert os.getpid() in processes.descendants(os.getpid())
     assert processes.resident([os.getpid()]) > 1 << 20
+
+
+def test_a_pods_processes_are_found_by_their_environment(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()"]
+    pods = {}
+    try:
+        for uid in ("one", "two"):
+            log = {processes.TERMINATION_LOG: f"{tmp_path}/{uid}/termination/main"}
+            pods[uid] = subprocess.Popen(
+                command,
+                env={**os.environ, **log},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            )
+            assert pods[uid].stdout.readline()  # type: ignore[union-attr]  # stdout is a pipe
+        find = processes.PodProcesses(tmp_path)
+        assert find("one") == [pods["one"].pid]
+        assert find("two") == [pods["two"].pid]
+        assert find("three") == []
+    finally:
+        for process in pods.values():
+            process.communicate()

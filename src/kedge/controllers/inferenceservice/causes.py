@@ -258,7 +258,7 @@ def _ended(
     code = int(ended.get("exitCode") or 0)
     name = str(status.get("name"))
     said, fix = split_fix(str(ended.get("message") or ""))
-    said = _last_lines(said)
+    said = _last_lines(_without_frames(said))
     reason = str(ended.get("reason") or "Error")
     named = _NAMED.match(said)
     if named and reason in ("Error", "Completed"):
@@ -456,6 +456,25 @@ def _last_lines(text: str) -> str:
     """The end of what a container wrote, in one line."""
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
     return " | ".join(lines[-_LAST_LINES:])
+
+
+_FRAME = re.compile(r'\s*File "([^"]+)", line (\d+)')
+
+
+def _without_frames(text: str) -> str:
+    """A Python traceback is its last line and the place it names; the whole of it is in the log."""
+    kept: list[str] = []
+    place = ""
+    for line in text.splitlines():
+        frame = _FRAME.match(line)
+        if frame:
+            place = f" ({frame[1]}, line {frame[2]})"
+        elif place and not line[:1].isspace() and line.strip():
+            kept.append(line + place)
+            place = ""
+        elif not place and not line.startswith("Traceback (most recent call last)"):
+            kept.append(line)
+    return "\n".join(kept) or text
 
 
 def _in_user_terms(text: str, pod: Object) -> str:

@@ -75,6 +75,16 @@ def cause_of(found: Object, *, model_format: str = "", **scene: Any) -> Cause:
              "Fix: Save it again."],
         ),
         (
+            "a traceback, by its last line and its place",
+            pod(container(terminated=ended(
+                "starting\nTraceback (most recent call last):\n"
+                '  File "/app/main.py", line 9, in <module>\n    serve()\n    ^^^^^^^\n'
+                '  File "/app/serve.py", line 3, in serve\n    raise ValueError(colour)\n'
+                "ValueError: blue"))),
+            "Error",
+            ["starting | ValueError: blue (/app/serve.py, line 3)"],
+        ),
+        (
             "an empty folder, by the owner's name of it",
             pod(container(terminated=ended(
                 "ModelLoadFailed: No scikit-learn model in /mnt/models: the folder is empty."

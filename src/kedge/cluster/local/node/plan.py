@@ -19,6 +19,7 @@ from kedge.cluster.local.node.env import (
 )
 from kedge.cluster.local.node.host import HOST_ADDRESS, Host
 from kedge.cluster.local.node.images import Image
+from kedge.cluster.local.node.processes import TERMINATION_LOG
 from kedge.cluster.local.node.resources import cpu_limit, gpus_wanted
 from kedge.cluster.local.node.volumes import Volumes, rewrite
 
@@ -177,7 +178,7 @@ def _pod_env(host: Host, pod: Object, container: Object, place: PodPlace) -> dic
         "HOSTNAME": pod["metadata"]["name"],
         "KEDGE_POD_IP": place.address,
         "KEDGE_BIND_ADDRESS": place.address,
-        "KEDGE_TERMINATION_LOG": str(place.termination_log(container["name"])),
+        TERMINATION_LOG: str(place.termination_log(container["name"])),
         shim.MARKER: container["name"],
     }
     if host.bind_library is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
+import re
 import socket
 import struct
 import sys
@@ -12,6 +13,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from kedge.lib.clock import SYSTEM_CLOCK, Clock
+
+TERMINATION_LOG = "KEDGE_TERMINATION_LOG"
+"""Environment variable that names the file of a container's last words, in the pod's folder."""
 _TCP_LISTEN = 10
 _NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY = 4, 20
 _NLM_F_REQUEST, _NLM_F_DUMP = 0x1, 0x300
@@ -37,6 +42,37 @@ def descendants(pid: int) -> list[int]:
                 children = Path(f"/proc/{parent}/task/{task}/children").read_text()
                 found += map(int, children.split())
     return found
+
+
+class PodProcesses:
+    """The processes of pods, for who did not start them: found by their environment.
+
+    Args:
+        pods_dir: the folder of the pods' folders, which is in what every container is given.
+    """
+
+    def __init__(self, pods_dir: Path, *, clock: Clock = SYSTEM_CLOCK) -> None:
+        mark = f"{TERMINATION_LOG}={pods_dir}/".encode()
+        self._pattern = re.compile(rb"(?:^|\0)" + re.escape(mark) + rb"([^/\0]+)/")
+        self._clock = clock
+        self._looked = float("-inf")
+        self._found: dict[str, list[int]] = {}
+
+    def __call__(self, uid: str) -> list[int]:
+        """Those of one pod, as of the last second."""
+        now = self._clock.monotonic()
+        if now - self._looked >= 1.0:
+            self._looked, self._found = now, self._look()
+        return self._found.get(uid, [])
+
+    def _look(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for name in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError):
+                match = self._pattern.search(Path(f"/proc/{name}/environ").read_bytes())
+                if match:
+                    found.setdefault(match[1].decode(), []).append(int(name))
+        return found
 
 
 def resident(pids: Iterable[int]) -> int:
