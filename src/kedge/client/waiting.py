@@ -69,8 +69,21 @@ def look(obj: Object) -> Progress:
         return Progress(Outlook.STOPPED, "stopped by the annotation serving.kserve.io/stop")
     text = _describe(obj, ready)
     model = (obj.get("status") or {}).get("modelStatus") or {}
-    failed = ready.get("status") == "False" and model.get("transitionStatus") in HOPELESS
+    failed = ready.get("status") == "False" and (
+        model.get("transitionStatus") in HOPELESS or _has_failed_component(obj)
+    )
     return Progress(Outlook.FAILED if failed else Outlook.COMING, text)
+
+
+def _has_failed_component(obj: Object) -> bool:
+    """Whether a transformer or explainer, of which the model's state says nothing, has failed."""
+    found = (condition(obj, type) for type in ("TransformerReady", "ExplainerReady"))
+    return any(
+        entry.get("status") == "False"
+        and entry.get("reason") != "NotReady"
+        and " Fix: " in str(entry.get("message"))
+        for entry in found
+    )
 
 
 def _describe(obj: Object, ready: dict[str, Any]) -> str:

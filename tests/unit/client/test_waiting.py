@@ -65,3 +65,21 @@ def test_the_brief_form_is_one_line() -> None:
         "NotReady: it runs"
     )
     assert Progress(Outlook.FAILED, "x" * 300).brief == "x" * 150 + "..."
+
+
+@pytest.mark.parametrize(
+    ("reason", "message", "outlook"),
+    [
+        ("ContainerExited", "exit code 1. Fix: Mend it.", Outlook.FAILED),
+        ("NotReady", "not ready yet. Fix: Wait.", Outlook.COMING),
+        ("Deploying", "0 of 1 pods", Outlook.COMING),
+    ],
+)
+def test_a_failed_transformer_is_not_waited_for(
+    reason: str, message: str, outlook: Outlook
+) -> None:
+    obj = service({"Ready": "False", "TransformerReady": "False"})
+    for entry in obj["status"]["conditions"]:
+        if entry["type"] == "TransformerReady":
+            entry |= {"reason": reason, "message": message}
+    assert look(obj).outlook is outlook

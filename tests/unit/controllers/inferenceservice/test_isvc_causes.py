@@ -81,7 +81,7 @@ def cause_of(found: Object, *, model_format: str = "", **scene: Any) -> Cause:
                 '  File "/app/main.py", line 9, in <module>\n    serve()\n    ^^^^^^^\n'
                 '  File "/app/serve.py", line 3, in serve\n    raise ValueError(colour)\n'
                 "ValueError: blue"))),
-            "Error",
+            "ContainerExited",
             ["starting | ValueError: blue (/app/serve.py, line 3)"],
         ),
         (
