@@ -91,14 +91,15 @@ class Case:
             f"Ready never said {words}: {condition(self.kedge.service(self.name))}"
             f"\n{self.kedge.kedge('why', self.name, check=False)}",
         )
-        assert time.monotonic() - self.applied < seconds + 2
+        told = time.monotonic() - self.applied
+        assert told < seconds + 2
         why = self.kedge.kedge("why", self.name, check=False)
         assert all(word in why for word in words), why
         assert "Fix:" in why, why
         events = [e for e in self.kedge.objects(EVENT) if self.name in str(e)]
         texts = [event["message"] for event in events]
         assert any(all(word in t for word in words) for t in texts), texts
-        print(f"\n[{self.name}] {text}\n{why}")
+        print(f"\n[{self.name}] after {told:.1f} s: {text}\n{why}")
         return text
 
     def ready(self, seconds: float = 30.0) -> None:
