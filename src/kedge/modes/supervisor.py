@@ -43,8 +43,9 @@ FIRST_RESTART = 0.02
 """Seconds before the first restart of a part that ran well; doubles while it keeps dying."""
 LAST_RESTART = 5.0
 """Longest wait between two restarts, in seconds."""
-STABLE_AFTER = 1.0
-"""A part that was ready, or lived this long in seconds, is restarted at once again."""
+STABLE_AFTER = 0.2
+"""A part that was ready is restarted at once again; of one that cannot tell, having lived this
+long, in seconds, is enough: an Envoy that refuses its bootstrap dies sooner."""
 START_ATTEMPTS = 3
 """Exits of one part before Kedge was ever ready, after which start-up has failed."""
 STOP_GRACE = 8.0
