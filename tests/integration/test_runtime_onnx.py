@@ -181,3 +181,11 @@ def test_weights_that_were_not_uploaded(tmp_path: Path) -> None:
     (tmp_path / "weights.bin").unlink()
     line = failed_start("onnx", tmp_path)
     assert "keeps its weights in weights.bin, which is not beside it" in line
+
+
+def test_a_repository_of_triton_s(tmp_path: Path) -> None:
+    version = tmp_path / "sum" / "1"
+    version.mkdir(parents=True)
+    two_inputs(version)
+    line = failed_start("onnx", tmp_path)
+    assert "is a model repository of Triton's: it holds sum/1/sum.onnx." in line

@@ -197,6 +197,12 @@ def test_an_export_of_another_version_that_fails_names_both(tmp_path: Path) -> N
         load(tmp_path)
 
 
+def test_torchserve_s_layout(tmp_path: Path) -> None:
+    (tmp_path / "model-store").mkdir()
+    with pytest.raises(ModelLoadFailed, match=r"is laid out for TorchServe: it holds model-store/"):
+        load(tmp_path)
+
+
 def test_files_that_are_none(tmp_path: Path) -> None:
     write_kind("state", tmp_path)
     path = tmp_path / "model.pt"

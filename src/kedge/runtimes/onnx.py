@@ -59,6 +59,7 @@ class OnnxModel(TensorModel):
     # -- loading ---------------------------------------------------------------------------------
 
     def load(self) -> None:
+        _refuse_repository(self._folder)
         path = find_model_file(self._folder, ENDINGS, "ONNX")
         facts = read_facts(path)
         _check_data_files(path, facts)
@@ -133,6 +134,17 @@ class OnnxModel(TensorModel):
             name: _score_table(result, self._scores[name]) if name in self._scores else result
             for name, result in zip(outputs, results, strict=True)
         }
+
+
+def _refuse_repository(folder: Path) -> None:
+    """Triton's layout, which KServe's own runtime for ONNX takes."""
+    found = next(folder.glob("*/config.pbtxt"), None) or next(folder.glob("*/*/*.onnx"), None)
+    if found is not None and not any(folder.glob("*.onnx")):
+        raise ModelLoadFailed(
+            f"{folder} is a model repository of Triton's: it holds {found.relative_to(folder)}.",
+            fix="Name a runtime that reads it (spec.predictor.model.runtime: kserve-tritonserver), "
+            "or point storageUri at the folder with the .onnx file.",
+        )
 
 
 def _check_data_files(path: Path, facts: OnnxFacts) -> None:

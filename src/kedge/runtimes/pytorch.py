@@ -66,6 +66,7 @@ class PytorchModel(TensorModel):
     # -- loading ---------------------------------------------------------------------------------
 
     def load(self) -> None:
+        _refuse_archives(self._folder)
         path = find_model_file(self._folder, ENDINGS, "PyTorch")
         facts = read_facts(path)
         declared = read_declared(self._folder)
@@ -239,6 +240,16 @@ class PytorchModel(TensorModel):
 
     def warm_up(self) -> Any:
         return super().warm_up() if self._is_declared else None
+
+
+def _refuse_archives(folder: Path) -> None:
+    """TorchServe's layout, which KServe's own runtime for PyTorch takes."""
+    if (folder / "model-store").is_dir():
+        raise ModelLoadFailed(
+            f"{folder} is laid out for TorchServe: it holds model-store/ with .mar archives.",
+            fix="Name a runtime that reads them (spec.predictor.model.runtime: kserve-torchserve), "
+            "or save the model as model.pt.",
+        )
 
 
 # -- what a module takes ---------------------------------------------------------------------------

@@ -59,6 +59,12 @@ DEFAULT_IMAGES: tuple[ImageRule, ...] = (
     ImageRule("kedge/xgbserver*", _serve("xgboost")),
     ImageRule("kserve/lgbserver*", _serve("lightgbm")),
     ImageRule("kedge/lgbserver*", _serve("lightgbm")),
+    ImageRule("kserve/predictiveserver*", _serve("predictive")),
+    ImageRule("kedge/onnxserver*", _serve("onnx")),
+    ImageRule("kedge/pytorchserver*", _serve("pytorch")),
+    ImageRule("kedge/catboostserver*", _serve("catboost")),
+    # Before kedge/python*, which is the bare interpreter.
+    ImageRule("kedge/pythonserver*", _serve("python")),
     ImageRule("kserve/storage-initializer*", ("python", "-m", "kedge.storage")),
     ImageRule("kedge/storage-initializer*", ("python", "-m", "kedge.storage")),
     ImageRule("kedge/python*", ("python",)),

@@ -21,9 +21,10 @@ STORAGE = [yaml.safe_load(path.read_text()) for path in MANIFESTS.glob("storagec
 CONFIG = ServingConfig.default()
 
 
-def test_there_are_three_runtimes() -> None:
+def test_these_are_the_runtimes() -> None:
     assert [runtime["metadata"]["name"] for runtime in RUNTIMES] == [
-        "kedge-lgbserver", "kedge-sklearnserver", "kedge-xgbserver",
+        "kedge-catboostserver", "kedge-lgbserver", "kedge-onnxserver", "kedge-pythonserver",
+        "kedge-pytorchserver", "kedge-sklearnserver", "kedge-xgbserver",
     ]  # fmt: skip
 
 

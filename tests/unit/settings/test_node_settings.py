@@ -29,6 +29,9 @@ def settings() -> NodeSettings:
     [
         ("kserve/sklearnserver:latest", "sklearn"),
         ("docker.io/kserve/sklearnserver:v0.20.0", "sklearn"),
+        ("kserve/predictiveserver:latest", "predictive"),
+        ("kedge/pythonserver:latest", "python"),
+        ("kedge/onnxserver", "onnx"),
         ("localhost:5000/kedge/xgbserver@sha256:00", "xgboost"),
         ("kedge/lgbserver", "lightgbm"),
         ("kserve/storage-initializer:v1", "kedge.storage"),

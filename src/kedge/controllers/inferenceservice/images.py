@@ -7,7 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 _GPU_SUFFIXED = frozenset({"tensorflow-serving", "torchserve", "huggingfaceserver"})
-_KEDGE_SERVERS = re.compile(r"(?:^|/)(?:kserve|kedge)[-/](?:sklearnserver|xgbserver|lgbserver)$")
+_KEDGE_SERVERS = re.compile(
+    r"(?:^|/)(?:(?:kserve|kedge)[-/](?:sklearnserver|xgbserver|lgbserver)"
+    r"|kserve[-/]predictiveserver"
+    r"|kedge[-/](?:catboost|onnx|python|pytorch)server)$"
+)
 
 
 def split(image: str) -> tuple[str, str]:
