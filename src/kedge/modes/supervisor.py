@@ -40,12 +40,9 @@ _PR_SET_CHILD_SUBREAPER = 36
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 FIRST_RESTART = 0.02
-"""Seconds before the first restart of a part that ran well; doubles while it keeps dying."""
+"""Seconds before the first restart; doubles while a part keeps dying without being ready."""
 LAST_RESTART = 5.0
 """Longest wait between two restarts, in seconds."""
-STABLE_AFTER = 0.2
-"""A part that was ready is restarted at once again; of one that cannot tell, having lived this
-long, in seconds, is enough: an Envoy that refuses its bootstrap dies sooner."""
 START_ATTEMPTS = 3
 """Exits of one part before Kedge was ever ready, after which start-up has failed."""
 STOP_GRACE = 8.0
@@ -262,7 +259,8 @@ class Supervisor:
         lived = time.monotonic() - part.started
         ending = f"signal {-code}" if code < 0 else f"status {code}"
         self._log(f"{part.name} ended with {ending} after {lived:.1f} s; it is restarted")
-        if part.ready or (lived >= STABLE_AFTER and not part.awaited):
+        if part.ready or code in (-signal.SIGKILL, -signal.SIGTERM):
+            # It worked, or somebody ended it: neither is a reason to wait.
             part.exits = 1
         part.ready = False
         if not self._announced and part.exits >= START_ATTEMPTS:
