@@ -16,6 +16,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -194,14 +195,14 @@ class Bench:
             return drive.grpc(server, body, clients=case.clients, seconds=self._seconds)
         path, bodies = infer_path(case.framework), self._materials.file(case.body)
         keep = 0 if self._materials.payload(case.body).blob else KEPT_ANSWERS
-        ask: Callable[[Path], drive.Figures] = partial(
+        ask: Callable[..., drive.Figures] = partial(
             drive.rest, server, path, clients=case.clients, seconds=self._seconds, keep=keep
         )
         if case.variant == "plain":
             return ask(bodies)
         clean = ask(bodies if case.variant == "beside" else self._materials.file("iris"))
         if case.variant == "bad":
-            found = ask(bodies)
+            found = ask(bodies, bad=True)
             share = found["per_second"] / clean["per_second"]
             return found | {"clean": clean["per_second"], "share_of_clean": round(share, 3)}
         found = drive.beside(
@@ -280,6 +281,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     asked = parse(argv)
     if (os.cpu_count() or 1) < 2 or shutil.which("taskset") is None:
         sys.exit("The server and the load need a core each, and taskset (util-linux) to keep it.")
+    # Servers are stopped on the way out, whoever asks to leave.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     names = [name for name in asked.peers.split(",") if name in PEERS]
     with tempfile.TemporaryDirectory(prefix="kedge-bench-") as folder:
         bench = Bench(Path(folder), names, asked.rounds, asked.seconds)

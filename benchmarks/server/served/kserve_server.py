@@ -7,6 +7,7 @@ parts of the package that is: `kserve.Model`, `kserve.ModelServer` and its codec
 from __future__ import annotations
 
 import argparse
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
