@@ -21,13 +21,13 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-import orjson
 
 from kedge.protocol.datatypes import Array, find_datatype
 from kedge.protocol.inference import InferRequest, TensorMetadata, unexpected_output
 from kedge.protocol.v1 import Columns
 from kedge.runtimes.code import REQUIREMENTS, check_requirements, failure, import_file
 from kedge.runtimes.files import find_model_file
+from kedge.runtimes.results import named_arrays, without_objects
 from kedge.runtimes.tensors import Feeds, TensorModel
 from kedge.server.errors import ModelLoadFailed
 from kedge.server.model import ArrayModel, Model
@@ -135,7 +135,7 @@ class PlainModel(TensorModel):
             rows = {name: np.asarray(values) for name, values in rows.values.items()}
         elif isinstance(rows, Feeds):
             rows = dict(rows.arrays)
-        results = _named(self._predict(rows))
+        results = named_arrays(self._predict(rows))
         for name in outputs:
             if name not in results:
                 raise unexpected_output(name, self.name, results)
@@ -147,7 +147,7 @@ class PlainModel(TensorModel):
     def answer(self, payload: Any, results: Mapping[str, Array]) -> Any:
         """Objects in an answer travel as they are over V1, and as JSON text over Open Inference."""
         if isinstance(payload, InferRequest):
-            results = {name: _without_objects(array) for name, array in results.items()}
+            results = {name: without_objects(array) for name, array in results.items()}
         return super().answer(payload, results)
 
     def warm_up(self) -> Any:
@@ -181,28 +181,3 @@ def _declared(target: Any, side: str) -> tuple[TensorMetadata, ...]:
         TensorMetadata(str(name), find_datatype(datatype, name).name, tuple(shape))
         for name, datatype, shape in declared
     )
-
-
-def _named(result: Any) -> dict[str, Array]:
-    if isinstance(result, Mapping):
-        return {str(name): _array(value) for name, value in result.items()}
-    if hasattr(result, "columns") and hasattr(result, "to_numpy"):
-        return {str(column): result[column].to_numpy() for column in result.columns}
-    return {"output-0": _array(result)}
-
-
-def _array(value: Any) -> Array:
-    if isinstance(value, list) and value and isinstance(value[0], Mapping):
-        objects = np.empty(len(value), dtype=object)
-        objects[:] = value
-        return objects
-    array = np.asarray(value)
-    return array if array.ndim else array.reshape(1)
-
-
-def _without_objects(array: Array) -> Array:
-    if array.dtype.kind != "O" or not any(isinstance(one, Mapping) for one in array.flat):
-        return array
-    return np.array(
-        [orjson.dumps(one, option=orjson.OPT_SERIALIZE_NUMPY) for one in array.flat], dtype=object
-    ).reshape(array.shape)

@@ -7,7 +7,11 @@ from importlib.metadata import PackageNotFoundError, version
 
 from kedge.server.errors import ModelLoadFailed
 
-_DISTRIBUTIONS = {"sklearn": ("scikit-learn",), "xgboost": ("xgboost", "xgboost-cpu")}
+_DISTRIBUTIONS = {
+    "mlflow": ("mlflow", "mlflow-skinny"),
+    "sklearn": ("scikit-learn",),
+    "xgboost": ("xgboost", "xgboost-cpu"),
+}
 
 
 def installed_version(module: str, extra: str) -> str:

@@ -63,6 +63,7 @@ DEFAULT_IMAGES: tuple[ImageRule, ...] = (
     ImageRule("kedge/onnxserver*", _serve("onnx")),
     ImageRule("kedge/pytorchserver*", _serve("pytorch")),
     ImageRule("kedge/catboostserver*", _serve("catboost")),
+    ImageRule("kedge/mlflowserver*", _serve("mlflow")),
     # Before kedge/python*, which is the bare interpreter.
     ImageRule("kedge/pythonserver*", _serve("python")),
     ImageRule("kserve/storage-initializer*", ("python", "-m", "kedge.storage")),
