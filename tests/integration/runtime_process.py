@@ -53,15 +53,15 @@ def failed_start(runtime: str, folder: Path, *arguments: str, **env: str) -> str
     return line
 
 
-def metadata(served: Served) -> tuple[dict[str, Any], dict[str, Any]]:
+def metadata(served: Served, model: str = "m") -> tuple[dict[str, Any], dict[str, Any]]:
     """Inputs and outputs: name -> (datatype, shape). REST and gRPC must agree."""
-    status, body = served.get("/v2/models/m")
+    status, body = served.get(f"/v2/models/{model}")
     assert status == 200
     told = tuple(
         {one["name"]: (one["datatype"], one["shape"]) for one in body[side]}
         for side in ("inputs", "outputs")
     )
-    question = messages.ModelMetadataRequest(name="m")
+    question = messages.ModelMetadataRequest(name=model)
     answer = _rpc(served, "ModelMetadata", question, messages.ModelMetadataResponse)
     over_grpc = tuple(
         {one.name: (one.datatype, list(one.shape)) for one in side}
@@ -71,18 +71,21 @@ def metadata(served: Served) -> tuple[dict[str, Any], dict[str, Any]]:
     return told[0], told[1]
 
 
-def predictions(served: Served, instances: list[Any]) -> Any:
-    status, body = served.post("/v1/models/m:predict", {"instances": instances})
+def predictions(served: Served, instances: list[Any], model: str = "m") -> Any:
+    status, body = served.post(f"/v1/models/{model}:predict", {"instances": instances})
     assert status == 200, body
     return body["predictions"]
 
 
 def everywhere(
-    served: Served, inputs: Mapping[str, Array], outputs: tuple[str, ...] | None = None
+    served: Served,
+    inputs: Mapping[str, Array],
+    outputs: tuple[str, ...] | None = None,
+    model: str = "m",
 ) -> dict[str, Array]:
     """The answer over V2 as JSON, as binary, and over gRPC typed and raw; all must agree."""
-    request = InferRequest("m", [Tensor.from_array(name, value) for name, value in inputs.items()])
-    request.id = "7"
+    tensors = [Tensor.from_array(name, value) for name, value in inputs.items()]
+    request = InferRequest(model, tensors, id="7")
     if outputs is not None:
         request.outputs = [RequestedOutput(name) for name in outputs]
     answers = [
@@ -111,7 +114,8 @@ def _plain(array: Array) -> Array:
 
 def _over_json(served: Served, request: InferRequest) -> InferResponse:
     body, _ = rest.encode_request(request)
-    status, _, answer = served.request("POST", "/v2/models/m/infer", body)
+    path = f"/v2/models/{request.model_name}/infer"
+    status, _, answer = served.request("POST", path, body)
     assert status == 200, answer
     return rest.decode_response(answer)
 
@@ -122,7 +126,7 @@ def _over_binary(served: Served, request: InferRequest) -> InferResponse:
     request.parameters = wanted
     status, headers, answer = served.request(
         "POST",
-        "/v2/models/m/infer",
+        f"/v2/models/{request.model_name}/infer",
         body,
         inference_header_content_length=str(length),
         content_type="application/octet-stream",

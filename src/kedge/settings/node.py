@@ -64,6 +64,8 @@ DEFAULT_IMAGES: tuple[ImageRule, ...] = (
     ImageRule("kedge/pytorchserver*", _serve("pytorch")),
     ImageRule("kedge/catboostserver*", _serve("catboost")),
     ImageRule("kedge/mlflowserver*", _serve("mlflow")),
+    ImageRule("kserve/huggingfaceserver*", _serve("huggingface")),
+    ImageRule("kedge/huggingfaceserver*", _serve("huggingface")),
     # Before kedge/python*, which is the bare interpreter.
     ImageRule("kedge/pythonserver*", _serve("python")),
     ImageRule("kserve/storage-initializer*", ("python", "-m", "kedge.storage")),

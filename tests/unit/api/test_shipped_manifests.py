@@ -23,7 +23,8 @@ CONFIG = ServingConfig.default()
 
 def test_these_are_the_runtimes() -> None:
     assert [runtime["metadata"]["name"] for runtime in RUNTIMES] == [
-        "kedge-catboostserver", "kedge-lgbserver", "kedge-mlflowserver", "kedge-onnxserver",
+        "kedge-catboostserver", "kedge-huggingfaceserver", "kedge-lgbserver",
+        "kedge-mlflowserver", "kedge-onnxserver",
         "kedge-pythonserver", "kedge-pytorchserver", "kedge-sklearnserver", "kedge-xgbserver",
     ]  # fmt: skip
 

@@ -30,6 +30,7 @@ def settings() -> NodeSettings:
         ("kserve/sklearnserver:latest", "sklearn"),
         ("docker.io/kserve/sklearnserver:v0.20.0", "sklearn"),
         ("kserve/predictiveserver:latest", "predictive"),
+        ("docker.io/kserve/huggingfaceserver:v0.15.0", "huggingface"),
         ("kedge/pythonserver:latest", "python"),
         ("kedge/onnxserver", "onnx"),
         ("localhost:5000/kedge/xgbserver@sha256:00", "xgboost"),

@@ -10,7 +10,7 @@ _GPU_SUFFIXED = frozenset({"tensorflow-serving", "torchserve", "huggingfaceserve
 _KEDGE_SERVERS = re.compile(
     r"(?:^|/)(?:(?:kserve|kedge)[-/](?:sklearnserver|xgbserver|lgbserver)"
     r"|kserve[-/]predictiveserver"
-    r"|kedge[-/](?:catboost|mlflow|onnx|python|pytorch)server)$"
+    r"|kedge[-/](?:catboost|huggingface|mlflow|onnx|python|pytorch)server)$"
 )
 
 
