@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import grpc
 import numpy as np
@@ -19,36 +17,17 @@ from kedge.protocol.datatypes import Array
 from kedge.protocol.inference import InferRequest, InferResponse, RequestedOutput, Tensor
 from kedge.protocol.open_inference import grpc as codec
 from kedge.protocol.open_inference import messages, rest
-from kedge.server.main import RUNTIMES
-
-_UNLISTED = (
-    "import sys, kedge.server.main as main;"
-    "main.RUNTIMES += (sys.argv[1],);"
-    "sys.exit(main.serve(sys.argv[1:]))"
-)
-_listed = server_process.command
-
-
-def command(runtime: str, *arguments: str) -> list[str]:
-    """`kedge serve`, also for a runtime that its command line does not list."""
-    if runtime in RUNTIMES:
-        return _listed(runtime, *arguments)
-    return [sys.executable, "-c", _UNLISTED, runtime, *arguments]
 
 
 @contextmanager
 def serving(runtime: str, folder: Path, log: Path, *arguments: str, **env: str) -> Iterator[Served]:
-    with (
-        mock.patch.object(server_process, "command", command),
-        server_process.serving(runtime, folder, log, *arguments, **env) as served,
-    ):
+    with server_process.serving(runtime, folder, log, *arguments, **env) as served:
         yield served
 
 
 def failed_start(runtime: str, folder: Path, *arguments: str, **env: str) -> str:
     """The last line of stderr of a server that must not start."""
-    with mock.patch.object(server_process, "command", command):
-        code, line = server_process.failed_start(runtime, folder, *arguments, **env)
+    code, line = server_process.failed_start(runtime, folder, *arguments, **env)
     assert code == 1
     return line
 

@@ -25,6 +25,10 @@ class Flags(argparse.ArgumentParser):
     def read(self, options: Options) -> argparse.Namespace:
         return self.parse_known_args(list(options.unknown))[0]
 
+    def left_over(self, options: Options) -> list[str]:
+        """What this runtime does not know either."""
+        return self.parse_known_args(list(options.unknown))[1]
+
     def error(self, message: str) -> NoReturn:
         raise BadUsage(f"{self.prog}: {message}.", fix="See docs/reference/runtimes.md.")
 

@@ -20,7 +20,10 @@ from kedge.server.log import configure, logger
 from kedge.server.model import Model
 from kedge.server.options import Options, parse
 
-RUNTIMES = ("sklearn", "xgboost", "lightgbm")
+RUNTIMES = (
+    "sklearn", "xgboost", "lightgbm", "catboost", "onnx", "pytorch", "huggingface", "mlflow",
+    "python", "predictive",
+)  # fmt: skip
 _TERMINATION_LOG = Path("/dev/termination-log")
 
 
@@ -72,9 +75,9 @@ def _run(options: Options) -> None:
     signal.signal(signal.SIGTERM, _leave)
     if options.configure_logging:
         configure(options.log_level)
-    if options.unknown:
-        logger.warning("ignored, for no one reads them: %s", " ".join(options.unknown))
     runtime = find_runtime(options.runtime)
+    if unread := _unread(runtime, options):
+        logger.warning("ignored, for no one reads them: %s", " ".join(unread))
     from kedge.server.server import ModelServer
 
     async def main() -> None:
@@ -112,6 +115,12 @@ def find_runtime(name: str) -> Runtime:
     if name not in RUNTIMES:
         raise BadUsage(f"There is no runtime {name!r}.", fix=f"Use one of {', '.join(RUNTIMES)}.")
     return cast(Runtime, import_module(f"kedge.runtimes.{name}"))
+
+
+def _unread(runtime: Runtime, options: Options) -> Sequence[str]:
+    """Arguments that neither the server nor the runtime knows."""
+    flags = getattr(runtime, "flags", None)
+    return flags().left_over(options) if flags is not None else options.unknown
 
 
 def make_models(runtime: Runtime, options: Options) -> list[Model]:
