@@ -28,7 +28,8 @@ $(VENV)/.dev: requirements/dev.txt requirements/demo.txt pyproject.toml | $(BIN)
 	touch $@
 
 lock:                        ## pin every dependency; dev first, so that both agree
-	$(LOCK) --all-extras --group dev -o requirements/dev.txt
+	$(LOCK) --extra local --extra skops --extra xgboost --extra lightgbm \
+		--extra onnx --group dev -o requirements/dev.txt
 	$(LOCK) --extra local --extra sklearn -c requirements/dev.txt -o requirements/demo.txt
 
 fmt: setup
