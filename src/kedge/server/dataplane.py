@@ -14,8 +14,11 @@ from functools import partial
 from time import perf_counter
 from typing import Any, Literal, cast
 
+import orjson
+
 from kedge.protocol.errors import InferenceError, ServingError, Unsupported
 from kedge.protocol.inference import InferRequest, InferResponse, ModelMetadata, ServerMetadata
+from kedge.protocol.open_inference import rest
 from kedge.server.log import RequestLog, logger
 from kedge.server.model import ArrayModel, Headers, Model, row_count
 from kedge.server.repository import Entry, Repository
@@ -163,7 +166,7 @@ class DataPlane:
     ) -> Callable[[], Any]:
         model = entry.model
         method = model.predict if verb == "predict" else model.explain
-        if inspect.iscoroutinefunction(method):
+        if inspect.iscoroutinefunction(method) or model.forwards(verb):
             return partial(method, payload, headers)
         return partial(self._synchronous, entry, partial(method, payload, headers))
 
@@ -182,6 +185,8 @@ def _checked(model: Model, payload: Any, result: Any) -> Any:
     """An Open Inference request needs an `InferResponse`; its id and outputs are set straight."""
     if not isinstance(payload, InferRequest):
         return result
+    if isinstance(result, dict) and "outputs" in result:
+        result = rest.decode_response(orjson.dumps({"model_name": model.name, **result}))
     if not isinstance(result, InferResponse):
         logger.error(
             "model %s answered an InferRequest with %s; return an InferResponse",

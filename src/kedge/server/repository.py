@@ -129,7 +129,8 @@ class Repository:
         insist on being imported.
         """
         fresh = Entry(model, self._metrics.model(model.name))
-        await load(fresh, threaded=threaded)
+        if not model.ready:  # A script may have loaded it when it made it.
+            await load(fresh, threaded=threaded)
         previous = self._entries.get(model.name)
         self._entries[model.name] = fresh
         self._unloaded.pop(model.name, None)

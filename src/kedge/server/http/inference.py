@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from kedge.protocol import v1
 from kedge.protocol.errors import InferenceError, InvalidInput, PayloadTooLarge, ServingError
-from kedge.protocol.inference import InferRequest
+from kedge.protocol.inference import InferRequest, InferResponse
 from kedge.protocol.open_inference import rest
 from kedge.server.dataplane import DataPlane
 from kedge.server.http.reply import BINARY, JSON, Reply, error_reply
@@ -23,6 +23,8 @@ Headers = list[tuple[bytes, bytes]]
 _LENGTH = rest.LENGTH_HEADER.encode()
 _V2 = re.compile(rb"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer/?")
 _V1 = re.compile(rb"/v1/models/([^/]+):predict")
+_ORIGIN = re.compile(rb"^https?://[^/]*", re.IGNORECASE)
+"""Clients of a proxy name the whole URL, and a proxy may leave it so."""
 _MANY_TARGETS = 1024
 
 
@@ -74,7 +76,7 @@ class Inference:
         found = self._targets.get(url)
         if found is not None:
             return found
-        path = url.partition(b"?")[0]
+        path = _ORIGIN.sub(b"", url.partition(b"?")[0])
         if match := _V2.fullmatch(path):
             found = Target("v2", _text(match[1]), _text(match[2] or b""))
         elif match := _V1.fullmatch(path):
@@ -165,6 +167,8 @@ def encode_v1(outcome: Any) -> bytes:
         return outcome
     if isinstance(outcome, str):
         return outcome.encode("utf-8")
+    if isinstance(outcome, InferResponse):
+        return b"".join(rest.encode_response(outcome)[0])
     return v1.encode_response(outcome)
 
 
