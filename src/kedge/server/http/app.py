@@ -20,6 +20,7 @@ from kedge.protocol.errors import ModelNotReady, ServingError
 from kedge.server.dataplane import DataPlane
 from kedge.server.http.inference import decompress, encode_v1
 from kedge.server.http.reply import error_reply
+from kedge.server.http.streaming import Streaming
 from kedge.server.limits import Limits
 from kedge.server.log import logger
 from kedge.server.metrics import Metrics
@@ -45,6 +46,7 @@ class Rest:
         self._dataplane = dataplane
         self._metrics = metrics
         self._limits = limits
+        self._streaming = Streaming(dataplane, limits)
 
     def table(self) -> list[tuple[str, str, Handler]]:
         model, versioned = "/v2/models/{name}", "/v2/models/{name}/versions/{version}"
@@ -60,6 +62,12 @@ class Rest:
             ("GET", "/v2/models", self.list_models),
             ("GET", f"{versioned}/ready", self.model_ready),
             ("GET", f"{model}/ready", self.model_ready),
+            *(
+                ("POST", f"{base}/{verb}", getattr(self._streaming, verb))
+                for base in (versioned, model)
+                for verb in ("infer_stream", "generate_stream", "generate")
+            ),
+            ("POST", "/v1/models/{name}:predict", self._streaming.predict),
             ("GET", versioned, self.model_metadata),
             ("GET", model, self.model_metadata),
             ("POST", "/v2/repository/index", self.index),

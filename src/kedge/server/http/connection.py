@@ -140,8 +140,13 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def eof_received(self) -> bool | None:  # type: ignore[override]  # asyncio's own signature
-        """A client that has said all it will may still read what it asked for."""
+        """A client that has said all it will may still read what it asked for.
+
+        But one that stops a stream of answers does it by closing, and looks the same.
+        """
         if self._refused or self.cycle is None or self.cycle.response_complete:
+            return None
+        if getattr(self.cycle, "response_started", False):
             return None
         self.cycle.keep_alive = False
         return True

@@ -75,7 +75,7 @@ class Inference:
         """What a POST to `url` asks for, when it asks for a prediction."""
         found = self._targets.get(url)
         if found is not None:
-            return found
+            return None if self._streams(found) else found
         path = _ORIGIN.sub(b"", url.partition(b"?")[0])
         if match := _V2.fullmatch(path):
             found = Target("v2", _text(match[1]), _text(match[2] or b""))
@@ -85,7 +85,13 @@ class Inference:
             if len(self._targets) >= _MANY_TARGETS:
                 self._targets.clear()
             self._targets[url] = found
-        return found
+            return None if self._streams(found) else found
+        return None
+
+    def _streams(self, target: Target) -> bool:
+        """V1 answers of a generator are events, which ASGI sends."""
+        streaming = self._dataplane.repository.streaming
+        return bool(streaming) and target.protocol == "v1" and target.model in streaming
 
     def body_limit(self, target: Target, headers: Headers) -> int:
         binary = target.protocol == "v2" and any(name == _LENGTH for name, _ in headers)
