@@ -23,13 +23,14 @@ from kedge.protocol.open_inference import rest
 from kedge.server.log import RequestLog, logger
 from kedge.server.model import ArrayModel, Headers, Model, row_count
 from kedge.server.repository import Entry, Repository
+from kedge.server.statistics import Statistics
 from kedge.server.streaming import each, settled
 
 Verb = Literal["predict", "explain"]
 Answer = Any
 """A JSON value for V1, an `InferResponse` for Open Inference."""
 
-EXTENSIONS = ("binary_tensor_data", "model_repository")
+EXTENSIONS = ("binary_tensor_data", "model_repository", "statistics", "generate")
 
 
 class DataPlane:
@@ -40,6 +41,7 @@ class DataPlane:
     ) -> None:
         self.repository = repository
         self.find: Callable[[str, str], Entry] = repository.find_ready
+        self.statistics = Statistics(repository)
         self._version = version
         self._log = log
 

@@ -11,6 +11,7 @@ import asyncio
 import signal
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from email.utils import formatdate
@@ -237,6 +238,7 @@ class ModelServer:
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
         self._shared.tick(now, formatdate(usegmt=True).encode())
+        self.dataplane.statistics.glance(time.time())
         if self._grpc is not None:
             self._grpc.tick(now)
         self._ticking = loop.call_later(_TICK_SECONDS, self._tick, loop)

@@ -21,6 +21,7 @@ from kedge.protocol.inference import InferRequest
 from kedge.protocol.open_inference import grpc as codec
 from kedge.protocol.open_inference import messages
 from kedge.server.dataplane import DataPlane
+from kedge.server.grpc import reflection
 from kedge.server.grpc.connection import (
     Answer,
     GrpcConnection,
@@ -55,7 +56,8 @@ class GrpcServer:
             (prefix + name).encode(): handler for prefix, name, handler in service.table()
         }
         self.streams: dict[bytes, StreamHandler] = {
-            (_SERVICE + "ModelStreamInfer").encode(): service.stream_infer
+            (_SERVICE + "ModelStreamInfer").encode(): service.stream_infer,
+            **{path.encode(): reflection.reflect for path in reflection.PATHS},
         }
         self.connections: set[GrpcConnection] = set()
         self.served = 0
@@ -105,6 +107,7 @@ class Service:
             (_SERVICE, "ModelReady", _unary(m.ModelReadyRequest, self.model_ready)),
             (_SERVICE, "ServerMetadata", _unary(m.ServerMetadataRequest, self.server_metadata)),
             (_SERVICE, "ModelMetadata", _unary(m.ModelMetadataRequest, self.model_metadata)),
+            (_SERVICE, "ModelStatistics", _unary(m.ModelStatisticsRequest, self.statistics)),
             (_SERVICE, "RepositoryIndex", _unary(m.RepositoryIndexRequest, self.index)),
             (_SERVICE, "RepositoryModelLoad", _unary(m.RepositoryModelLoadRequest, self.load)),
             (
@@ -200,6 +203,21 @@ class Service:
 
     def model_metadata(self, request: messages.ModelMetadataRequest) -> Message:
         return codec.encode_metadata(self._dataplane.model_metadata(request.name, request.version))
+
+    def statistics(self, request: messages.ModelStatisticsRequest) -> Message:
+        answer = messages.ModelStatisticsResponse()
+        for one in self._dataplane.statistics.of(request.name, request.version):
+            wire = answer.model_stats.add(
+                name=one.name,
+                version=one.version,
+                last_inference=one.last_inference,
+                inference_count=one.inference_count,
+                execution_count=one.execution_count,
+            )
+            for name, duration in one.durations.items():
+                told = getattr(wire.inference_stats, name)
+                told.count, told.ns = duration.count, duration.ns
+        return answer
 
     def health(self, request: messages.HealthCheckRequest) -> Message:
         """The server as a whole, the service, or a model by its name."""

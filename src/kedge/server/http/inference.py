@@ -8,11 +8,15 @@ from collections.abc import Coroutine
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
+import orjson
+
 from kedge.protocol import v1
 from kedge.protocol.errors import InferenceError, InvalidInput, PayloadTooLarge, ServingError
 from kedge.protocol.inference import InferRequest, InferResponse
 from kedge.protocol.open_inference import rest
 from kedge.server.dataplane import DataPlane
+from kedge.server.http import cloudevents
+from kedge.server.http.cloudevents import Event
 from kedge.server.http.reply import BINARY, JSON, Reply, error_reply
 from kedge.server.limits import MIB, Limits
 from kedge.server.log import logger
@@ -43,12 +47,15 @@ class Facts(NamedTuple):
     content_encoding: bytes
     json_length: bytes | None
     request_id: str
+    is_event: bool
+    event: Event | None = None
 
 
 def read_headers(headers: Headers) -> Facts:
     content_type = content_encoding = b""
     json_length: bytes | None = None
     request_id = b""
+    is_event = False
     for name, value in headers:
         if name == b"content-type":
             content_type = value
@@ -58,8 +65,14 @@ def read_headers(headers: Headers) -> Facts:
             content_encoding = value
         elif name == b"x-request-id":
             request_id = value
+        elif name == b"ce-specversion":
+            is_event = True
     return Facts(
-        content_type.decode("latin-1"), content_encoding, json_length, request_id.decode("latin-1")
+        content_type.decode("latin-1"),
+        content_encoding,
+        json_length,
+        request_id.decode("latin-1"),
+        is_event,
     )
 
 
@@ -115,6 +128,13 @@ class Inference:
                 )
             else:
                 payload = v1.decode_request(body, facts.content_type)
+                if (
+                    facts.is_event
+                    or (isinstance(payload, dict) and "specversion" in payload)
+                    or facts.content_type.startswith(cloudevents.STRUCTURED)
+                ):
+                    facts = facts._replace(event=cloudevents.read(text_headers(headers), payload))
+                    payload = facts.event.data if facts.event is not None else payload
             model_headers = None if entry.plain else text_headers(headers)
             outcome = self._dataplane.run(entry, payload, facts.request_id, model_headers)
             if isinstance(outcome, Coroutine):
@@ -147,6 +167,10 @@ class Inference:
             if json_length is not None:
                 content_type = BINARY
                 extra = b"%s: %d\r\n" % (_LENGTH, json_length)
+        elif facts.event is not None:
+            raw, named = cloudevents.answer(facts.event, target.model, _event_data(outcome))
+            body, content_type = [raw], named.pop("content-type").encode()
+            extra = "".join(f"{name}: {value}\r\n" for name, value in named.items()).encode()
         else:
             body, extra = [encode_v1(outcome)], b""
         if facts.request_id:
@@ -165,6 +189,10 @@ class Inference:
         entry.metrics.requests[target.protocol, reply.status] += 1
         entry.metrics.errors[error.reason] += 1
         return reply
+
+
+def _event_data(outcome: Any) -> Any:
+    return orjson.loads(encode_v1(outcome)) if isinstance(outcome, InferResponse) else outcome
 
 
 def encode_v1(outcome: Any) -> bytes:
