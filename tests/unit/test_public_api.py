@@ -11,6 +11,7 @@ import pytest
 import kedge
 import kedge.client
 import kedge.server
+import kedge.testing
 
 PUBLIC = {
     "kedge": ["__version__", "run"],
@@ -34,9 +35,12 @@ PUBLIC = {
         "Model",
         "ModelMetadata",
         "ModelServer",
+        "PredictorConfig",
         "Repository",
         "Tensor",
+        "parser",
     ],
+    "kedge.testing": ["EchoModel", "Refused", "ServedModels", "serve"],
 }
 
 
@@ -52,7 +56,7 @@ def test_exports_are_complete_and_resolve(package: str) -> None:
 
 
 def test_everything_public_is_documented() -> None:
-    for package in (kedge.client, kedge.server):
+    for package in (kedge.client, kedge.server, kedge.testing):
         for name in package.__all__:
             assert inspect.getdoc(getattr(package, name)), name
     assert inspect.getdoc(kedge.run)

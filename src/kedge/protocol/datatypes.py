@@ -143,6 +143,8 @@ def _converted(array: Array, data: list[Any], datatype: Datatype, tensor: str) -
     if target.kind == "f" and kind in "iuf":
         return array.astype(target)
     if target.kind in "iu" and kind in "iuf":
+        if kind == "f" and target.itemsize == 8:
+            array = _exact(array, data)
         return _integers(array, target, datatype, tensor)
     if target.kind == "f" and kind == "O":
         return _floats_with_nulls(array, target, tensor)
@@ -165,6 +167,12 @@ def _describe(array: Array) -> str:
         if isinstance(value, int) and not -(2**63) <= value < 2**64:
             return f"the number {str(value)[:40]}"
     return f"numbers such as {array.flat[0]}"
+
+
+def _exact(array: Array, data: list[Any]) -> Array:
+    """Beyond 53 bits NumPy reads whole numbers of different sizes as floats, and rounds them."""
+    objects = np.array(data, dtype=object)
+    return objects if all(type(value) is int for value in objects.flat) else array
 
 
 def _integers(array: Array, target: np.dtype[Any], datatype: Datatype, tensor: str) -> Array:

@@ -11,6 +11,8 @@
     ├── Overloaded            more is waiting than the server will hold
     ├── DeadlineExceeded      the time the client gave is over
     ├── Unsupported           the protocol or the model does not offer this
+    ├── BadGateway            the predictor behind a transformer cannot be reached
+    ├── Relayed               what the predictor behind a transformer answered, in its own words
     └── InferenceError        the model failed; the message names it and leaks nothing else
 
 `rest_status` and `grpc_code` are the only two places where an error becomes a number.
@@ -92,6 +94,28 @@ class InferenceError(ServingError):
     reason = "InferenceError"
 
 
+class BadGateway(ServingError):
+    """The predictor behind a transformer cannot be reached, or makes no sense."""
+
+    reason = "BadGateway"
+
+
+class Relayed(ServingError):
+    """What a predictor answered, passed on as it was said.
+
+    Attributes:
+        status: the HTTP status the client is told.
+        code: the gRPC status code it is told.
+    """
+
+    reason = "Relayed"
+
+    def __init__(self, message: str, *, status: int, code: GrpcCode) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
 class GrpcCode(IntEnum):
     """The status codes of gRPC, by number, so that no gRPC library is needed to name them."""
 
@@ -117,6 +141,7 @@ _REST: dict[type[ServingError], int] = {
     DeadlineExceeded: 504,
     Unsupported: 501,
     InferenceError: 500,
+    BadGateway: 502,
     ServingError: 500,
 }
 
@@ -130,15 +155,20 @@ _GRPC: dict[type[ServingError], GrpcCode] = {
     DeadlineExceeded: GrpcCode.DEADLINE_EXCEEDED,
     Unsupported: GrpcCode.UNIMPLEMENTED,
     InferenceError: GrpcCode.INTERNAL,
+    BadGateway: GrpcCode.UNAVAILABLE,
     ServingError: GrpcCode.INTERNAL,
 }
 
 
 def rest_status(error: ServingError) -> int:
     """The HTTP status that tells of `error`."""
+    if isinstance(error, Relayed):
+        return error.status
     return next(_REST[kind] for kind in type(error).__mro__ if kind in _REST)
 
 
 def grpc_code(error: ServingError) -> GrpcCode:
     """The gRPC status code that tells of `error`."""
+    if isinstance(error, Relayed):
+        return error.code
     return next(_GRPC[kind] for kind in type(error).__mro__ if kind in _GRPC)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -44,6 +44,22 @@ class Tensor:
             return [to_bytes(element).decode("utf-8") for element in self.array.ravel().tolist()]
         except UnicodeDecodeError as error:
             raise InvalidInput(f"Input '{self.name}' holds bytes that are not UTF-8.") from error
+
+    def as_numpy(self) -> Array:
+        return self.array
+
+    def as_string(self) -> list[str]:
+        return self.texts()
+
+    @property
+    def data(self) -> list[Any]:
+        """The elements as a flat list; BYTES as text where they are text."""
+        if self.datatype != "BYTES":
+            return self.array.ravel().tolist()
+        try:
+            return list(self.texts())
+        except InvalidInput:
+            return self.array.ravel().tolist()
 
 
 @dataclass(slots=True)

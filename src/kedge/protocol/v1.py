@@ -42,9 +42,15 @@ def decode_request(body: bytes, content_type: str = "") -> Any:
         if kind and kind not in _JSON_TYPES and not kind.endswith("+json"):
             return body
         raise InvalidInput(f"Unrecognized request format: {error}") from error
-    if isinstance(payload, dict) and not isinstance(payload.get("instances", []), list):
-        raise InvalidInput('Expected "instances" to be a list')
+    if isinstance(payload, dict):
+        check(payload)
     return payload
+
+
+def check(payload: dict[str, Any]) -> None:
+    """What every V1 request must be, whatever the model makes of it."""
+    if not isinstance(payload.get("instances", []), list):
+        raise InvalidInput('Expected "instances" to be a list')
 
 
 def encode_response(body: Any) -> bytes:

@@ -14,10 +14,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from argparse import ArgumentParser
+
     from kedge.protocol.inference import InferRequest, InferResponse, ModelMetadata, Tensor
     from kedge.server.model import ArrayModel, Model
+    from kedge.server.predictor import PredictorConfig
     from kedge.server.repository import Repository
     from kedge.server.server import ModelServer
+
+    parser: ArgumentParser
 
 __all__ = [
     "ArrayModel",
@@ -26,8 +31,10 @@ __all__ = [
     "Model",
     "ModelMetadata",
     "ModelServer",
+    "PredictorConfig",
     "Repository",
     "Tensor",
+    "parser",
 ]
 
 _HOMES = {
@@ -37,8 +44,10 @@ _HOMES = {
     "Model": "kedge.server.model",
     "ModelMetadata": "kedge.protocol.inference",
     "ModelServer": "kedge.server.server",
+    "PredictorConfig": "kedge.server.predictor",
     "Repository": "kedge.server.repository",
     "Tensor": "kedge.protocol.inference",
+    "parser": "kedge.server.model_server",
 }
 
 

@@ -9,22 +9,28 @@ names the model, and its traceback goes to the log.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import aclosing
 from functools import partial
 from time import perf_counter
 from typing import Any, Literal, cast
 
-from kedge.protocol.errors import InferenceError, ServingError, Unsupported
+import orjson
+
+from kedge.protocol.errors import InferenceError, InvalidInput, ServingError, Unsupported
 from kedge.protocol.inference import InferRequest, InferResponse, ModelMetadata, ServerMetadata
+from kedge.protocol.open_inference import rest
 from kedge.server.log import RequestLog, logger
 from kedge.server.model import ArrayModel, Headers, Model, row_count
 from kedge.server.repository import Entry, Repository
+from kedge.server.statistics import Statistics
+from kedge.server.streaming import each, settled
 
 Verb = Literal["predict", "explain"]
 Answer = Any
 """A JSON value for V1, an `InferResponse` for Open Inference."""
 
-EXTENSIONS = ("binary_tensor_data", "model_repository")
+EXTENSIONS = ("binary_tensor_data", "model_repository", "statistics", "generate")
 
 
 class DataPlane:
@@ -35,6 +41,7 @@ class DataPlane:
     ) -> None:
         self.repository = repository
         self.find: Callable[[str, str], Entry] = repository.find_ready
+        self.statistics = Statistics(repository)
         self._version = version
         self._log = log
 
@@ -58,6 +65,11 @@ class DataPlane:
         """The prediction, or a coroutine that gives it."""
         if entry.plain:
             return self._plain(entry, cast(ArrayModel, entry.model), payload, request_id)
+        if entry.streams:
+            raise InvalidInput(
+                f"Model {entry.model.name} gives many answers to one request.",
+                fix=f"Ask /v2/models/{entry.model.name}/infer_stream, or ModelStreamInfer.",
+            )
         return self.answer(entry, "predict", payload, request_id, headers or {})
 
     def _plain(
@@ -158,12 +170,37 @@ class DataPlane:
                     spent["postprocess"],
                 )
 
+    async def stream(
+        self, entry: Entry, payload: Any, request_id: str, headers: Headers
+    ) -> AsyncGenerator[Answer, None]:
+        """The answers of a model that gives many; of any other, its one."""
+        if not entry.streams:
+            outcome = self.run(entry, payload, request_id, headers)
+            yield await outcome if inspect.isawaitable(outcome) else outcome
+            return
+        model, metrics = entry.model, entry.metrics
+        metrics.in_flight += 1
+        started = perf_counter()
+        try:
+            question = await settled(model.preprocess(payload, headers))
+            async with aclosing(each(entry.worker, model.predict(question, headers))) as results:
+                async for result in results:
+                    answer = await settled(model.postprocess(result, headers))
+                    yield _checked(model, payload, answer)
+        except ServingError:
+            raise
+        except Exception as error:
+            raise _failed(model, error) from error
+        finally:
+            metrics.in_flight -= 1
+            self._note(entry, request_id, 0.0, perf_counter() - started, 0.0)
+
     def _main_step(
         self, entry: Entry, verb: Verb, payload: Any, headers: Headers
     ) -> Callable[[], Any]:
         model = entry.model
         method = model.predict if verb == "predict" else model.explain
-        if inspect.iscoroutinefunction(method):
+        if inspect.iscoroutinefunction(method) or model.forwards(verb):
             return partial(method, payload, headers)
         return partial(self._synchronous, entry, partial(method, payload, headers))
 
@@ -182,6 +219,8 @@ def _checked(model: Model, payload: Any, result: Any) -> Any:
     """An Open Inference request needs an `InferResponse`; its id and outputs are set straight."""
     if not isinstance(payload, InferRequest):
         return result
+    if isinstance(result, dict) and "outputs" in result:
+        result = rest.decode_response(orjson.dumps({"model_name": model.name, **result}))
     if not isinstance(result, InferResponse):
         logger.error(
             "model %s answered an InferRequest with %s; return an InferResponse",

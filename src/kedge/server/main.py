@@ -36,11 +36,16 @@ class Runtime(Protocol):
 
 def serve(argv: Sequence[str]) -> int:
     """Serves until told to stop. The exit code: 0 after an orderly end, 1 if it cannot start."""
+    return guarded(lambda: parse(argv), _run)
+
+
+def guarded(read: Callable[[], Options], run: Callable[[Options], None]) -> int:
+    """Runs a server to its end; a start that fails is told in one line."""
     termination_log = ""
     try:
-        options = parse(argv)
+        options = read()
         termination_log = options.termination_log
-        _run(options)
+        run(options)
     except StartFailure as failure:
         return _tell(failure, termination_log)
     except MemoryError:
@@ -71,10 +76,15 @@ def _leave(number: int, frame: FrameType | None) -> None:
     sys.exit(128 + number)
 
 
-def _run(options: Options) -> None:
+def prepare(options: Options) -> None:
+    """What comes before any model: logging, and an end to be had while it loads."""
     signal.signal(signal.SIGTERM, _leave)
     if options.configure_logging:
         configure(options.log_level)
+
+
+def _run(options: Options) -> None:
+    prepare(options)
     runtime = find_runtime(options.runtime)
     if unread := _unread(runtime, options):
         logger.warning("ignored, for no one reads them: %s", " ".join(unread))
@@ -89,15 +99,16 @@ def _run(options: Options) -> None:
             grace_seconds=options.grace_seconds,
             latency_log=options.enable_latency_logging,
             loader=_loader(runtime, options),
+            predictor=options.predictor,
         )
         server.bind()
         await server.serve(make_models(runtime, options))
 
-    with asyncio.Runner(loop_factory=_loop_factory(options.event_loop)) as runner:
+    with asyncio.Runner(loop_factory=loop_factory(options.event_loop)) as runner:
         runner.run(main())
 
 
-def _loop_factory(choice: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
+def loop_factory(choice: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
     if choice == "asyncio":
         return None
     try:

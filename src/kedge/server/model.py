@@ -1,5 +1,7 @@
 """What users subclass: `Model`, and `ArrayModel` for anything that maps rows to arrays.
 
+A transformer is a model without `predict`: what it prepared goes to a predictor elsewhere.
+
 A request goes through `preprocess`, `predict` (or `explain`) and `postprocess`; each may be
 synchronous or a coroutine. The payload is a JSON value for V1 and an `InferRequest` for Open
 Inference, over whichever transport.
@@ -13,7 +15,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -29,6 +31,9 @@ from kedge.protocol.inference import (
 )
 from kedge.protocol.v1 import Columns, Rows
 
+if TYPE_CHECKING:
+    from kedge.server.predictor import Predictor, PredictorConfig
+
 Headers = dict[str, str]
 
 
@@ -39,7 +44,13 @@ class Model:
         name: the name in the endpoint's path.
         version: empty when the model has none.
         ready: set by `load`; requests to a model that is not ready are refused.
+        predictor_config: the predictor that a model without a `predict` of its own forwards to;
+            None means the server's (`--predictor_host`).
+        predictor: the client of that predictor; the server sets it before it loads the model.
     """
+
+    predictor_config: PredictorConfig | None = None
+    predictor: Predictor | None = None
 
     def __init__(self, name: str, version: str = "") -> None:
         self.name = name
@@ -66,13 +77,27 @@ class Model:
         return payload
 
     def predict(self, payload: Any, headers: Headers) -> Any:
-        raise Unsupported(f"Model {self.name} does not predict: it has no predict method.")
+        """The answer. A model that does not define this forwards to its predictor."""
+        if self.predictor is None:
+            raise Unsupported(
+                f"Model {self.name} does not predict: it has neither a predict method nor a "
+                "predictor to forward to.",
+                fix="Define predict, or start it with --predictor_host.",
+            )
+        return self.predictor.predict(self.name, payload, headers)
 
     def postprocess(self, result: Any, headers: Headers) -> Any:
         return result
 
     def explain(self, payload: Any, headers: Headers) -> Any:
-        raise Unsupported(f"Model {self.name} does not explain: it has no explain method.")
+        if self.predictor is None:
+            raise Unsupported(f"Model {self.name} does not explain: it has no explain method.")
+        return self.predictor.explain(self.name, payload, headers)
+
+    def forwards(self, verb: str) -> bool:
+        """Whether `verb` is not the model's own, but asks its predictor."""
+        own = type(self).predict if verb == "predict" else type(self).explain
+        return own in (Model.predict, Model.explain)
 
 
 class ArrayModel(Model):

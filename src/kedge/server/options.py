@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from kedge.server.errors import BadUsage
 from kedge.server.limits import DEFAULT_LIMITS, Limits
+from kedge.server.predictor import PredictorConfig
 
 _TRUE = {"y", "yes", "t", "true", "on", "1"}
 _FALSE = {"n", "no", "f", "false", "off", "0"}
@@ -29,6 +30,7 @@ class Options:
         grace_seconds: how long requests may take to end after SIGTERM.
         nthread: threads a framework may use for one prediction.
         predict_proba: classifiers answer probabilities unless asked for another output.
+        predictor: where models without a `predict` of their own forward to.
         unknown: arguments that no one reads; the server warns of them.
     """
 
@@ -48,14 +50,33 @@ class Options:
     predict_proba: bool = False
     termination_log: str = ""
     limits: Limits = DEFAULT_LIMITS
+    predictor: PredictorConfig | None = None
     unknown: tuple[str, ...] = field(default=())
 
 
 def parse(argv: Sequence[str], env: Mapping[str, str] | None = None) -> Options:
     """The options of `kedge serve ARGV`."""
     env = os.environ if env is None else env
-    parser = _parser()
-    known, unknown = parser.parse_known_args(list(argv))
+    return _options(*_parser().parse_known_args(list(argv)), env)
+
+
+def parse_script(
+    argv: Sequence[str], env: Mapping[str, str] | None = None, **defaults: object
+) -> Options:
+    """The options of a script with models of its own, which has no runtime."""
+    env = os.environ if env is None else env
+    absent = {"runtime": "", "model_dir": Options.model_dir, "nthread": Options.nthread}
+    namespace = argparse.Namespace(**absent, **defaults)
+    known, unknown = script_parser().parse_known_args(list(argv), namespace)
+    return _options(known, unknown, env)
+
+
+def script_parser() -> argparse.ArgumentParser:
+    """The flags of every server, to be a parent of a script's own parser."""
+    return _parser(script=True)
+
+
+def _options(known: argparse.Namespace, unknown: list[str], env: Mapping[str, str]) -> Options:
     limits = replace(
         DEFAULT_LIMITS,
         keep_alive_seconds=float(known.timeout_keep_alive),
@@ -78,6 +99,7 @@ def parse(argv: Sequence[str], env: Mapping[str, str] | None = None) -> Options:
         predict_proba=env.get("PREDICT_PROBA", "").lower() == "true",
         termination_log=env.get("KEDGE_TERMINATION_LOG", ""),
         limits=limits,
+        predictor=_predictor(known),
         unknown=tuple(unknown),
     )
 
@@ -87,16 +109,31 @@ class _Parser(argparse.ArgumentParser):
         raise BadUsage(f"kedge serve: {message}.", fix="`kedge serve --help` lists what there is.")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(*, script: bool = False) -> argparse.ArgumentParser:
+    if script:
+        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        _add_flags(parser)
+        return parser
     parser = _Parser(
         prog="kedge serve",
         description="Serves one model over REST (V1, Open Inference) and gRPC.",
         allow_abbrev=False,
     )
+    _add_runtime(parser)
+    _add_flags(parser)
+    return parser
+
+
+def _add_runtime(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("runtime", help="sklearn, xgboost, lightgbm")
-    add("--model_name", "--model-name", default="model", help="name in the endpoint's path")
     add("--model_dir", "--model-dir", default="/mnt/models", help="folder with the model's files")
+    add("--nthread", type=int, default=1, help="threads of one prediction (xgboost, lightgbm)")
+
+
+def _add_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--model_name", "--model-name", default="model", help="name in the endpoint's path")
     add("--http_port", "--http-port", type=_port, default=8080)
     add("--grpc_port", "--grpc-port", type=_port, default=8081)
     add("--enable_grpc", "--enable-grpc", type=_boolean, nargs="?", const=True, default=True)
@@ -106,8 +143,24 @@ def _parser() -> argparse.ArgumentParser:
     add("--timeout-keep-alive", type=float, default=DEFAULT_LIMITS.keep_alive_seconds)
     add("--grpc_max_receive_message_length", type=int, default=0, help="bytes; 64 MiB unless set")
     add("--grace-period", type=float, default=30.0, help="seconds to end requests after SIGTERM")
-    add("--nthread", type=int, default=1, help="threads of one prediction (xgboost, lightgbm)")
-    return parser
+    add("--log_config_file", default=None, help="configuration of logging: JSON, YAML or INI")
+    add("--predictor_host", default=None, help="host[:port] that a transformer forwards to")
+    add("--predictor_protocol", default="v1", help="v1, v2 or grpc-v2")
+    add("--predictor_use_ssl", type=_boolean, nargs="?", const=True, default=False)
+    add("--predictor_request_timeout_seconds", type=float, default=600.0)
+    add("--predictor_request_retries", type=int, default=0)
+
+
+def _predictor(known: argparse.Namespace) -> PredictorConfig | None:
+    if not known.predictor_host:
+        return None
+    return PredictorConfig(
+        predictor_host=known.predictor_host,
+        predictor_protocol=known.predictor_protocol,
+        predictor_use_ssl=known.predictor_use_ssl,
+        predictor_request_timeout_seconds=known.predictor_request_timeout_seconds,
+        predictor_request_retries=known.predictor_request_retries,
+    )
 
 
 def _boolean(text: str) -> bool:

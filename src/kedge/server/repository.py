@@ -29,6 +29,7 @@ class Entry:
     Attributes:
         plain: nothing but `compute` is the model's own: the shortest way through the data plane.
         asynchronous: one of its steps is a coroutine.
+        streams: its `predict` is a generator: one request has many answers.
     """
 
     model: Model
@@ -37,6 +38,7 @@ class Entry:
     worker: Worker[Any] = field(init=False)
     plain: bool = field(init=False)
     asynchronous: bool = field(init=False)
+    streams: bool = field(init=False)
 
     def __post_init__(self) -> None:
         model = self.model
@@ -48,31 +50,44 @@ class Entry:
             and kind.postprocess is Model.postprocess
             and kind.predict is ArrayModel.predict
         )
-        self.asynchronous = any(
+        self.streams = inspect.isasyncgenfunction(model.predict) or inspect.isgeneratorfunction(
+            model.predict
+        )
+        self.asynchronous = self.streams or any(
             inspect.iscoroutinefunction(step)
             for step in (model.preprocess, model.predict, model.postprocess, model.explain)
         )
 
 
 class Repository:
-    """Models by name. Changed from the event loop only."""
+    """Models by name. Changed from the event loop only.
+
+    Attributes:
+        streaming: the names of the models that stream.
+    """
 
     def __init__(self, metrics: Metrics, loader: Loader | None = None) -> None:
         self._metrics = metrics
         self._loader = loader
         self._entries: dict[str, Entry] = {}
         self._unloaded: dict[str, str] = {}
+        self.streaming: frozenset[str] = frozenset()
 
     def add(self, model: Model) -> Entry:
         """Registers `model` under its name, in place of what was there."""
         entry = Entry(model, self._metrics.model(model.name))
         previous = self._entries.get(model.name)
         self._entries[model.name] = entry
+        self._note_streaming()
         self._unloaded.pop(model.name, None)
         if previous is not None:
             previous.worker.stop()
             previous.model.unload()
         return entry
+
+    def _note_streaming(self) -> None:
+        entries = self._entries.items()
+        self.streaming = frozenset(name for name, entry in entries if entry.streams)
 
     def names(self) -> list[str]:
         return list(self._entries)
@@ -129,9 +144,11 @@ class Repository:
         insist on being imported.
         """
         fresh = Entry(model, self._metrics.model(model.name))
-        await load(fresh, threaded=threaded)
+        if not model.ready:  # A script may have loaded it when it made it.
+            await load(fresh, threaded=threaded)
         previous = self._entries.get(model.name)
         self._entries[model.name] = fresh
+        self._note_streaming()
         self._unloaded.pop(model.name, None)
         if previous is not None and previous.model is not model:
             previous.worker.stop()
@@ -141,6 +158,7 @@ class Repository:
     def unload(self, name: str) -> None:
         entry = self.find(name)
         del self._entries[name]
+        self._note_streaming()
         self._unloaded[name] = "unloaded"
         entry.worker.stop()
         entry.model.unload()

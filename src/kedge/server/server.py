@@ -10,21 +10,28 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from email.utils import formatdate
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from uvicorn.config import Config
 
 from kedge import __version__
 from kedge.server.dataplane import DataPlane
+from kedge.server.errors import ModelLoadFailed
 from kedge.server.http.connection import Connection, Shared
 from kedge.server.http.inference import Inference
 from kedge.server.limits import DEFAULT_LIMITS, Limits
 from kedge.server.log import RequestLog, logger
 from kedge.server.metrics import Metrics
 from kedge.server.model import Model
+from kedge.server.options import Options, parse_script
 from kedge.server.ports import bind, listen
+from kedge.server.predictor import PredictorConfig, Predictors
 from kedge.server.repository import Loader, Repository
 
 if TYPE_CHECKING:
@@ -47,21 +54,37 @@ class ModelServer:
         grace_seconds: float = 30.0,
         latency_log: bool = True,
         loader: Loader | None = None,
+        predictor: PredictorConfig | None = None,
     ) -> None:
         self.metrics = Metrics()
-        self.repository = Repository(self.metrics, loader)
-        self._log = RequestLog() if latency_log else None
-        self.dataplane = DataPlane(self.repository, version=__version__, log=self._log)
-        self._limits = limits
+        self._predictor = predictor
+        self._predictors = Predictors()
+        self.repository = Repository(self.metrics, loader and partial(self._make, loader))
         self._grace = grace_seconds
         self._address = bind_address
         self._ports = (http_port, grpc_port)
         self._http_socket: socket.socket | None = None
         self._grpc_socket: socket.socket | None = None
-        self._shared = Shared(self._uvicorn_config(), Inference(self.dataplane, limits), limits)
         self._grpc: GrpcServer | None = None
         self._stop = asyncio.Event()
         self._signals = 0
+        self._assemble(limits, latency_log)
+
+    def _assemble(self, limits: Limits, latency_log: bool) -> None:
+        self._limits = limits
+        self._log = RequestLog() if latency_log else None
+        self.dataplane = DataPlane(self.repository, version=__version__, log=self._log)
+        self._shared = Shared(self._uvicorn_config(), Inference(self.dataplane, limits), limits)
+
+    def _attach(self, model: Model) -> Model:
+        """A model that forwards gets the client of its predictor."""
+        config = model.predictor_config or self._predictor
+        if config is not None and model.predictor is None:
+            model.predictor = self._predictors.of(config)
+        return model
+
+    def _make(self, loader: Loader, name: str) -> Model:
+        return self._attach(loader(name))
 
     def _uvicorn_config(self) -> Config:
         """What uvicorn's protocol asks its configuration for; uvicorn's server is not used."""
@@ -97,6 +120,44 @@ class ModelServer:
 
     # -- life ------------------------------------------------------------------------------------
 
+    def start(self, models: Sequence[Model], argv: Sequence[str] | None = None) -> None:
+        """Serves `models` until told to stop: the last line of a script with models of its own.
+
+        Flags of the command line (`kedge.server.parser`) win over the constructor's arguments. A
+        server that cannot start says why in one line and ends the process with code 1.
+        """
+        from kedge.server.main import guarded
+
+        code = guarded(partial(self._read, argv), partial(self._run, models))
+        if code:
+            sys.exit(code)
+
+    def _read(self, argv: Sequence[str] | None) -> Options:
+        http_port, grpc_port = self._ports
+        options = parse_script(
+            sys.argv[1:] if argv is None else argv,
+            http_port=http_port,
+            grpc_port=8081 if grpc_port is None else grpc_port,
+            enable_grpc=grpc_port is not None,
+            enable_latency_logging=self._log is not None,
+            grace_period=self._grace,
+        )
+        self._ports = (options.http_port, options.grpc_port if options.enable_grpc else None)
+        self._grace = options.grace_seconds
+        if self._address == Options.bind_address:
+            self._address = options.bind_address
+        self._predictor = self._predictor or options.predictor
+        self._assemble(options.limits, options.enable_latency_logging)
+        return options
+
+    def _run(self, models: Sequence[Model], options: Options) -> None:
+        from kedge.server.main import loop_factory, prepare
+
+        prepare(options)
+        self.bind()
+        with asyncio.Runner(loop_factory=loop_factory(options.event_loop)) as runner:
+            runner.run(self.serve(models))
+
     def bind(self) -> None:
         """Takes the ports, so that a port in use is told before a model is loaded."""
         http_port, grpc_port = self._ports
@@ -106,20 +167,33 @@ class ModelServer:
 
     async def serve(self, models: Sequence[Model]) -> None:
         """Loads `models`, listens, and returns when told to stop and idle."""
+        async with self.running(models, heed_signals=True):
+            await self._stop.wait()
+            await self._drain()
+
+    @asynccontextmanager
+    async def running(
+        self, models: Sequence[Model], *, heed_signals: bool = False
+    ) -> AsyncIterator[None]:
+        """Serves `models` within the block; as part of another program, signals are its affair."""
         loop = asyncio.get_running_loop()
         if self._http_socket is None:
             self.bind()
         for model in models:
-            await self.repository.start(model)
-        for number in (signal.SIGTERM, signal.SIGINT):
+            await self.repository.start(self._attach(model))
+            if not model.ready:
+                raise ModelLoadFailed(
+                    f"Model {model.name} is not ready after it was loaded.",
+                    fix="Set self.ready = True at the end of load.",
+                )
+        for number in (signal.SIGTERM, signal.SIGINT) if heed_signals else ():
             loop.add_signal_handler(number, self._on_signal)
         if self._log is not None:
             self._log.start(loop)
         self._tick(loop)
         try:
             await self._listen(loop)
-            await self._stop.wait()
-            await self._drain()
+            yield
         finally:
             await self._close()
 
@@ -164,6 +238,7 @@ class ModelServer:
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
         self._shared.tick(now, formatdate(usegmt=True).encode())
+        self.dataplane.statistics.glance(time.time())
         if self._grpc is not None:
             self._grpc.tick(now)
         self._ticking = loop.call_later(_TICK_SECONDS, self._tick, loop)
@@ -199,6 +274,7 @@ class ModelServer:
         for connection in list(self._shared.state.connections):
             connection.transport.close()
         self.repository.stop()
+        await self._predictors.close()
         await asyncio.sleep(0)
         if self._log is not None:
             self._log.flush()

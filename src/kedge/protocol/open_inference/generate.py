@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
-SOURCES = ("inference.proto", "health.proto")
+SOURCES = ("inference.proto", "health.proto", "reflection.proto")
 
 
 def generate() -> dict[str, str]:

@@ -2,10 +2,10 @@
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from kedge.protocol.open_inference.descriptors import HEALTH, INFERENCE
+from kedge.protocol.open_inference.descriptors import HEALTH, INFERENCE, REFLECTION
 
 _pool = descriptor_pool.DescriptorPool()
-for _source in (INFERENCE, HEALTH):
+for _source in (INFERENCE, HEALTH, REFLECTION):
     for _file in descriptor_pb2.FileDescriptorSet.FromString(_source).file:
         _pool.AddSerializedFile(_file.SerializeToString())
         for _message in _file.message_type:

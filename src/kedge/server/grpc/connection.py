@@ -11,7 +11,9 @@ import asyncio
 import struct
 import zlib
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from kedge.protocol.errors import (
@@ -25,6 +27,7 @@ from kedge.protocol.errors import (
 from kedge.server.grpc import frames, head
 from kedge.server.grpc.frames import ConnectionFault, ErrorCode, Frame
 from kedge.server.grpc.head import Head, HeadDecoder
+from kedge.server.grpc.inbox import Inbox
 from kedge.server.limits import MIB, Limits
 from kedge.server.log import logger
 
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 
 Answer = bytes | Coroutine[Any, Any, bytes]
 Handler = Callable[[Head, memoryview], Answer]
+StreamHandler = Callable[[Head, AsyncGenerator[memoryview, None]], AsyncGenerator[bytes, None]]
 
 MAX_STREAMS = 1024
 STREAM_WINDOW = 1 * MIB
@@ -59,10 +63,13 @@ class Stream:
         received: bytes of DATA since the window was last opened.
         remote_open: the peer may still send.
         out: what waits for the peer's window, and the trailers after it.
+        inbox: of a streaming call: what the client has said and nobody has heard.
+        begun: the answer's headers are out.
+        room: of a streaming call: `out` is empty.
     """
 
-    __slots__ = ("chunks", "head", "id", "out", "received", "remote_open", "size", "task",
-                 "trailers", "window")  # fmt: skip
+    __slots__ = ("begun", "chunks", "head", "id", "inbox", "out", "received", "remote_open", "room",
+                 "size", "task", "trailers", "window")  # fmt: skip
 
     def __init__(self, identity: int, call: Head, window: int) -> None:
         self.id = identity
@@ -75,6 +82,9 @@ class Stream:
         self.task: asyncio.Task[None] | None = None
         self.out = memoryview(b"")
         self.trailers = b""
+        self.inbox: Inbox | None = None
+        self.begun = False
+        self.room: asyncio.Event | None = None
 
 
 class GrpcConnection(asyncio.Protocol):
@@ -103,6 +113,8 @@ class GrpcConnection(asyncio.Protocol):
         self._closing = False
         self._timer: asyncio.TimerHandle | None = None
         self._last = 0.0
+        self._writable = asyncio.Event()
+        self._writable.set()
 
     # -- life ------------------------------------------------------------------------------------
 
@@ -152,6 +164,9 @@ class GrpcConnection(asyncio.Protocol):
     def drain(self) -> None:
         """Asks the peer to open its next call on another connection."""
         self._write(frames.goaway(frames.LARGEST_WINDOW, ErrorCode.NO_ERROR))
+        for stream in self._streams.values():
+            if stream.inbox is not None:
+                stream.inbox.end()  # What was said is answered; then the call ends.
         self._flush()
 
     def close(self) -> None:
@@ -162,9 +177,11 @@ class GrpcConnection(asyncio.Protocol):
             self._transport.close()
 
     def pause_writing(self) -> None:
+        self._writable.clear()
         self._transport.pause_reading()
 
     def resume_writing(self) -> None:
+        self._writable.set()
         self._transport.resume_reading()
 
     # -- receiving -------------------------------------------------------------------------------
@@ -325,7 +342,13 @@ class GrpcConnection(asyncio.Protocol):
         if not call.content_type.startswith(b"application/grpc") or call.method != b"POST":
             self._write_headers(identity, head.UNSUPPORTED_MEDIA_TYPE, end=True)
             self._finish(stream)
-        elif flags & frames.END_STREAM:
+            return
+        conversation = self._server.streams.get(call.path)
+        if conversation is not None:
+            stream.inbox = Inbox(self._limits.binary_bytes, partial(self._taken, stream))
+            stream.room = asyncio.Event()
+            stream.task = self._loop.create_task(self._converse(stream, conversation))
+        if flags & frames.END_STREAM:
             self._end_of_request(stream)
 
     def _on_data(self, one: Frame) -> None:
@@ -349,15 +372,30 @@ class GrpcConnection(asyncio.Protocol):
         if one.flags & frames.END_STREAM:
             if stream.id in self._streams:
                 self._end_of_request(stream)
-        elif stream.received > STREAM_WINDOW // 2 and stream.remote_open:
+        else:
+            self._open_window(stream)
+
+    def _open_window(self, stream: Stream) -> None:
+        """The peer may send more; on a streaming call only when what it said has been heard."""
+        if stream.received <= STREAM_WINDOW // 2 or not stream.remote_open:
+            return
+        if stream.inbox is None or stream.inbox.waiting < STREAM_WINDOW // 2:
             self._write(frames.window_update(stream.id, stream.received))
             stream.received = 0
 
     def _hold(self, stream: Stream, payload: bytes, length: int) -> None:
-        stream.chunks.append(payload)
         stream.size += len(payload)
         stream.received += length
         self._held += len(payload)
+        if stream.inbox is None:
+            stream.chunks.append(payload)
+        else:
+            try:
+                stream.inbox.feed(payload)
+            except PayloadTooLarge as error:
+                self._cancel(stream)
+                self._fail(stream, error)
+                return
         if stream.received > STREAM_WINDOW:
             self._reset(stream.id, ErrorCode.FLOW_CONTROL_ERROR)
         elif stream.size > self._limits.binary_bytes + _PREFIX.size:
@@ -368,6 +406,9 @@ class GrpcConnection(asyncio.Protocol):
 
     def _end_of_request(self, stream: Stream) -> None:
         stream.remote_open = False
+        if stream.inbox is not None:
+            stream.inbox.end()
+            return
         chunks = stream.chunks
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         self._held -= stream.size
@@ -403,6 +444,68 @@ class GrpcConnection(asyncio.Protocol):
             self._answer(stream, message)
         finally:
             self._flush()
+
+    # -- a conversation --------------------------------------------------------------------------
+
+    def _taken(self, stream: Stream, size: int) -> None:
+        stream.size -= size
+        self._held -= size
+        self._open_window(stream)
+        self._flush()
+
+    async def _heard(self, stream: Stream, inbox: Inbox) -> AsyncGenerator[memoryview, None]:
+        async for compressed, message in inbox:
+            raw = memoryview(message)
+            if compressed:
+                raw = memoryview(_decompress(raw, stream.head.encoding, self._limits.binary_bytes))
+            yield raw
+
+    async def _converse(self, stream: Stream, handler: StreamHandler) -> None:
+        """Answers as they come, until the handler has no more."""
+        assert stream.inbox is not None
+        try:
+            async with (
+                asyncio.timeout(stream.head.timeout),
+                aclosing(handler(stream.head, self._heard(stream, stream.inbox))) as answers,
+            ):
+                async for message in answers:
+                    if not await self._say(stream, message):
+                        return
+        except TimeoutError:
+            self._fail(stream, DeadlineExceeded("The client's deadline is over."))
+        except ServingError as error:
+            self._fail(stream, error)
+        except Exception:
+            logger.exception("%s failed", stream.head.path.decode("latin-1"))
+            self._fail(stream, GrpcFailure(GrpcCode.INTERNAL, "Internal server error"))
+        else:
+            self._hang_up(stream)
+        finally:
+            self._flush()
+
+    async def _say(self, stream: Stream, message: bytes) -> bool:
+        """Sends one message; True when the peer may be sent another."""
+        if stream.id not in self._streams:
+            return False
+        if not stream.begun:
+            stream.begun = True
+            self._write_headers(stream.id, head.RESPONSE)
+        stream.out = memoryview(_PREFIX.pack(0, len(message)) + message)
+        self._waiting.append(stream)
+        self._send_waiting()
+        self._flush()
+        await self._writable.wait()
+        if stream.out and stream.room is not None:
+            stream.room.clear()
+            await stream.room.wait()
+        return True
+
+    def _hang_up(self, stream: Stream) -> None:
+        if stream.id in self._streams:
+            if not stream.begun:
+                self._write_headers(stream.id, head.RESPONSE)
+            self._write_headers(stream.id, head.TRAILERS_OK, end=True)
+            self._finish(stream)
 
     # -- an answer goes out ----------------------------------------------------------------------
 
@@ -443,6 +546,8 @@ class GrpcConnection(asyncio.Protocol):
                 self._send_window -= size
             if stream.out:
                 self._waiting.append(stream)
+            elif stream.room is not None:
+                stream.room.set()
             else:
                 self._write_headers(stream.id, stream.trailers, end=True)
                 self._finish(stream)
@@ -455,7 +560,8 @@ class GrpcConnection(asyncio.Protocol):
         if stream.id not in self._streams:
             return
         code = error.code if isinstance(error, GrpcFailure) else grpc_code(error)
-        self._write_headers(stream.id, head.RESPONSE + head.trailers(code, str(error)), end=True)
+        begin = b"" if stream.begun else head.RESPONSE
+        self._write_headers(stream.id, begin + head.trailers(code, str(error)), end=True)
         self._finish(stream)
 
     def _finish(self, stream: Stream) -> None:

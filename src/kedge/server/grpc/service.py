@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import aclosing
 from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError, Message
@@ -20,13 +21,21 @@ from kedge.protocol.inference import InferRequest
 from kedge.protocol.open_inference import grpc as codec
 from kedge.protocol.open_inference import messages
 from kedge.server.dataplane import DataPlane
-from kedge.server.grpc.connection import Answer, GrpcConnection, GrpcFailure, Handler
+from kedge.server.grpc import reflection
+from kedge.server.grpc.connection import (
+    Answer,
+    GrpcConnection,
+    GrpcFailure,
+    Handler,
+    StreamHandler,
+)
 from kedge.server.grpc.head import Head
 from kedge.server.limits import Limits
 from kedge.server.repository import Entry
 
 _SERVICE = "/inference.GRPCInferenceService/"
 _HEALTH = "/grpc.health.v1.Health/"
+_ASK_FINAL, _FINAL = "triton_enable_empty_final_response", "triton_final_response"
 
 Request = TypeVar("Request", bound=Message)
 
@@ -36,6 +45,7 @@ class GrpcServer:
 
     Attributes:
         methods: by path; a handler gives the serialized answer, or a coroutine of it.
+        streams: by path; a handler gives answers to messages as they come.
         served: calls answered since the start.
         now: a coarse clock for idle connections.
     """
@@ -44,6 +54,10 @@ class GrpcServer:
         service = Service(dataplane)
         self.methods: dict[bytes, Handler] = {
             (prefix + name).encode(): handler for prefix, name, handler in service.table()
+        }
+        self.streams: dict[bytes, StreamHandler] = {
+            (_SERVICE + "ModelStreamInfer").encode(): service.stream_infer,
+            **{path.encode(): reflection.reflect for path in reflection.PATHS},
         }
         self.connections: set[GrpcConnection] = set()
         self.served = 0
@@ -93,6 +107,7 @@ class Service:
             (_SERVICE, "ModelReady", _unary(m.ModelReadyRequest, self.model_ready)),
             (_SERVICE, "ServerMetadata", _unary(m.ServerMetadataRequest, self.server_metadata)),
             (_SERVICE, "ModelMetadata", _unary(m.ModelMetadataRequest, self.model_metadata)),
+            (_SERVICE, "ModelStatistics", _unary(m.ModelStatisticsRequest, self.statistics)),
             (_SERVICE, "RepositoryIndex", _unary(m.RepositoryIndexRequest, self.index)),
             (_SERVICE, "RepositoryModelLoad", _unary(m.RepositoryModelLoadRequest, self.load)),
             (
@@ -128,6 +143,43 @@ class Service:
             _count(entry, error)
             raise
 
+    async def stream_infer(
+        self, head: Head, requests: AsyncGenerator[memoryview, None]
+    ) -> AsyncGenerator[bytes, None]:
+        """Every answer to every request, in order; an error ends its request, not the call."""
+        async for raw in requests:
+            wire = _parse(messages.ModelInferRequest, raw)
+            wants_end = _wants_end(wire)
+            try:
+                async with aclosing(self._stream_one(head, wire)) as answers:
+                    async for answer in answers:
+                        yield _answer(answer)
+            except ServingError as error:
+                named = messages.ModelInferResponse(model_name=wire.model_name, id=wire.id)
+                failed = messages.ModelStreamInferResponse(
+                    error_message=str(error), infer_response=named
+                )
+                yield failed.SerializeToString()
+            if wants_end:
+                last = messages.ModelInferResponse(model_name=wire.model_name, id=wire.id)
+                last.parameters[_FINAL].bool_param = True
+                yield _answer(last)
+
+    async def _stream_one(
+        self, head: Head, wire: messages.ModelInferRequest
+    ) -> AsyncGenerator[messages.ModelInferResponse, None]:
+        entry = self._dataplane.find(wire.model_name, wire.model_version)
+        try:
+            request = codec.decode_request(wire)
+            found = self._dataplane.stream(entry, request, head.request_id, head.metadata())
+            async with aclosing(found) as answers:
+                async for answer in answers:
+                    yield codec.encode_response(answer, raw=request.raw)
+        except ServingError as error:
+            _count(entry, error)
+            raise
+        entry.metrics.requests["grpc", 0] += 1
+
     # -- what is here ----------------------------------------------------------------------------
 
     def server_live(self, request: messages.ServerLiveRequest) -> Message:
@@ -151,6 +203,21 @@ class Service:
 
     def model_metadata(self, request: messages.ModelMetadataRequest) -> Message:
         return codec.encode_metadata(self._dataplane.model_metadata(request.name, request.version))
+
+    def statistics(self, request: messages.ModelStatisticsRequest) -> Message:
+        answer = messages.ModelStatisticsResponse()
+        for one in self._dataplane.statistics.of(request.name, request.version):
+            wire = answer.model_stats.add(
+                name=one.name,
+                version=one.version,
+                last_inference=one.last_inference,
+                inference_count=one.inference_count,
+                execution_count=one.execution_count,
+            )
+            for name, duration in one.durations.items():
+                told = getattr(wire.inference_stats, name)
+                told.count, told.ns = duration.count, duration.ns
+        return answer
 
     def health(self, request: messages.HealthCheckRequest) -> Message:
         """The server as a whole, the service, or a model by its name."""
@@ -195,6 +262,19 @@ class Service:
         name = request.model_name or request.repository_name
         self._repository.unload(name)
         return messages.RepositoryModelUnloadResponse(model_name=name, isUnloaded=True)
+
+
+def _wants_end(wire: messages.ModelInferRequest) -> bool:
+    """Whether the client asked to be told when a request has had its last answer."""
+    if _ASK_FINAL not in wire.parameters:
+        return False
+    asked = wire.parameters[_ASK_FINAL].bool_param
+    del wire.parameters[_ASK_FINAL]
+    return bool(asked)
+
+
+def _answer(response: messages.ModelInferResponse) -> bytes:
+    return messages.ModelStreamInferResponse(infer_response=response).SerializeToString()
 
 
 def _encoded(entry: Entry, request: InferRequest, outcome: Any) -> bytes:

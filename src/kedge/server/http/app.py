@@ -12,14 +12,16 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from kedge.protocol import v1
 from kedge.protocol.errors import ModelNotReady, ServingError
 from kedge.server.dataplane import DataPlane
+from kedge.server.http import cloudevents, openapi
 from kedge.server.http.inference import decompress, encode_v1
 from kedge.server.http.reply import error_reply
+from kedge.server.http.streaming import Streaming
 from kedge.server.limits import Limits
 from kedge.server.log import logger
 from kedge.server.metrics import Metrics
@@ -45,6 +47,7 @@ class Rest:
         self._dataplane = dataplane
         self._metrics = metrics
         self._limits = limits
+        self._streaming = Streaming(dataplane, limits)
 
     def table(self) -> list[tuple[str, str, Handler]]:
         model, versioned = "/v2/models/{name}", "/v2/models/{name}/versions/{version}"
@@ -60,12 +63,23 @@ class Rest:
             ("GET", "/v2/models", self.list_models),
             ("GET", f"{versioned}/ready", self.model_ready),
             ("GET", f"{model}/ready", self.model_ready),
+            *(
+                ("POST", f"{base}/{verb}", getattr(self._streaming, verb))
+                for base in (versioned, model)
+                for verb in ("infer_stream", "generate_stream", "generate")
+            ),
+            ("POST", "/v1/models/{name}:predict", self._streaming.predict),
+            ("GET", "/v2/models/stats", self.statistics),
+            ("GET", f"{versioned}/stats", self.statistics),
+            ("GET", f"{model}/stats", self.statistics),
             ("GET", versioned, self.model_metadata),
             ("GET", model, self.model_metadata),
             ("POST", "/v2/repository/index", self.index),
             ("POST", "/v2/repository/models/{name}/load", self.load),
             ("POST", "/v2/repository/models/{name}/unload", self.unload),
             ("GET", "/metrics", self.metrics),
+            ("GET", "/openapi.json", self.openapi),
+            ("GET", "/docs", self.docs),
         ]
 
     # -- probes and metadata ---------------------------------------------------------------------
@@ -97,9 +111,30 @@ class Rest:
     async def model_metadata(self, request: Request) -> Response:
         return _json(self._dataplane.model_metadata(*_model(request)).to_json())
 
+    async def statistics(self, request: Request) -> Response:
+        """Of one model; of all under `/v2/models/stats`."""
+        params = request.path_params
+        found = self._dataplane.statistics.of(params.get("name", ""), params.get("version", ""))
+        return _json({"model_stats": [one.to_json() for one in found]})
+
     async def metrics(self, request: Request) -> Response:
         page, content_type = self._metrics.exposition(request.headers.get("accept", ""))
         return Response(page, headers={"content-type": content_type})
+
+    # -- the document ----------------------------------------------------------------------------
+
+    def _described(self) -> dict[str, Any]:
+        routes = [
+            (verb, path, handler.__name__.replace("_", " ").capitalize() + ".")
+            for verb, path, handler in self.table()
+        ]
+        return openapi.document(self._dataplane.server_metadata().version, routes)
+
+    async def openapi(self, request: Request) -> Response:
+        return _json(self._described())
+
+    async def docs(self, request: Request) -> Response:
+        return HTMLResponse(openapi.page(self._described(), self._dataplane.repository.names()))
 
     # -- the repository --------------------------------------------------------------------------
 
@@ -135,6 +170,8 @@ class Rest:
             if encoding != "identity":
                 body = decompress(body, encoding.encode(), self._limits.json_bytes)
             payload = v1.decode_request(body, request.headers.get("content-type", ""))
+            event = cloudevents.read(request.headers, payload)
+            payload = event.data if event is not None else payload
             answer = await self._dataplane.answer(
                 entry,
                 "explain",
@@ -147,6 +184,9 @@ class Rest:
             entry.metrics.requests["v1", error_reply(error).status] += 1
             raise
         entry.metrics.requests["v1", 200] += 1
+        if event is not None:
+            body, headers = cloudevents.answer(event, entry.model.name, answer)
+            return Response(body, headers=headers)
         return Response(encode_v1(answer), media_type="application/json")
 
 

@@ -121,6 +121,7 @@ class Connection(HttpToolsProtocol):
         self._in_body = False
         self._head_bytes = 0
         self._body_bytes = 0
+        self._fed = 0
         self._timer: TimerHandle | None = None
         self._last = shared.now
 
@@ -140,8 +141,13 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def eof_received(self) -> bool | None:  # type: ignore[override]  # asyncio's own signature
-        """A client that has said all it will may still read what it asked for."""
+        """A client that has said all it will may still read what it asked for.
+
+        But one that stops a stream of answers does it by closing, and looks the same.
+        """
         if self._refused or self.cycle is None or self.cycle.response_complete:
+            return None
+        if getattr(self.cycle, "response_started", False):
             return None
         self.cycle.keep_alive = False
         return True
@@ -154,6 +160,7 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
+        self._fed = len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -172,13 +179,23 @@ class Connection(HttpToolsProtocol):
         if self._in_head:
             self._head_bytes += size
             if self._head_bytes > self._limits.head_bytes:
-                limit = self._limits.head_bytes // 1024
-                self._refuse(431, f"The request's headers are larger than {limit} KiB.")
+                self._refuse_head()
             elif self._timer is None:
                 self._arm(self._limits.head_seconds)
         else:
             self._disarm()
             self._arm(self._limits.body_seconds)
+
+    def _refuse_head(self) -> None:
+        limit = self._limits.head_bytes // 1024
+        self._refuse(431, f"The request's headers are larger than {limit} KiB.")
+
+    def _is_head_too_large(self) -> bool:
+        """Counted only where so much has come that it could be."""
+        limit = self._limits.head_bytes
+        if self._head_bytes + self._fed <= limit:
+            return False
+        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > limit
 
     def _arm(self, seconds: float) -> None:
         self._timer = self.loop.call_later(seconds, self._too_slow)
@@ -238,6 +255,9 @@ class Connection(HttpToolsProtocol):
         if self._timer is not None:
             self._disarm()
         if self._refused:
+            return
+        if self._is_head_too_large():
+            self._refuse_head()
             return
         parser = self.parser
         target = self._inference.target(self.url) if parser.get_method() == b"POST" else None

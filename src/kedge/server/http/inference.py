@@ -8,11 +8,15 @@ from collections.abc import Coroutine
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
+import orjson
+
 from kedge.protocol import v1
 from kedge.protocol.errors import InferenceError, InvalidInput, PayloadTooLarge, ServingError
-from kedge.protocol.inference import InferRequest
+from kedge.protocol.inference import InferRequest, InferResponse
 from kedge.protocol.open_inference import rest
 from kedge.server.dataplane import DataPlane
+from kedge.server.http import cloudevents
+from kedge.server.http.cloudevents import Event
 from kedge.server.http.reply import BINARY, JSON, Reply, error_reply
 from kedge.server.limits import MIB, Limits
 from kedge.server.log import logger
@@ -23,6 +27,8 @@ Headers = list[tuple[bytes, bytes]]
 _LENGTH = rest.LENGTH_HEADER.encode()
 _V2 = re.compile(rb"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer/?")
 _V1 = re.compile(rb"/v1/models/([^/]+):predict")
+_ORIGIN = re.compile(rb"^https?://[^/]*", re.IGNORECASE)
+"""Clients of a proxy name the whole URL, and a proxy may leave it so."""
 _MANY_TARGETS = 1024
 
 
@@ -41,12 +47,15 @@ class Facts(NamedTuple):
     content_encoding: bytes
     json_length: bytes | None
     request_id: str
+    is_event: bool
+    event: Event | None = None
 
 
 def read_headers(headers: Headers) -> Facts:
     content_type = content_encoding = b""
     json_length: bytes | None = None
     request_id = b""
+    is_event = False
     for name, value in headers:
         if name == b"content-type":
             content_type = value
@@ -56,8 +65,14 @@ def read_headers(headers: Headers) -> Facts:
             content_encoding = value
         elif name == b"x-request-id":
             request_id = value
+        elif name == b"ce-specversion":
+            is_event = True
     return Facts(
-        content_type.decode("latin-1"), content_encoding, json_length, request_id.decode("latin-1")
+        content_type.decode("latin-1"),
+        content_encoding,
+        json_length,
+        request_id.decode("latin-1"),
+        is_event,
     )
 
 
@@ -73,8 +88,8 @@ class Inference:
         """What a POST to `url` asks for, when it asks for a prediction."""
         found = self._targets.get(url)
         if found is not None:
-            return found
-        path = url.partition(b"?")[0]
+            return None if self._streams(found) else found
+        path = _ORIGIN.sub(b"", url.partition(b"?")[0])
         if match := _V2.fullmatch(path):
             found = Target("v2", _text(match[1]), _text(match[2] or b""))
         elif match := _V1.fullmatch(path):
@@ -83,7 +98,13 @@ class Inference:
             if len(self._targets) >= _MANY_TARGETS:
                 self._targets.clear()
             self._targets[url] = found
-        return found
+            return None if self._streams(found) else found
+        return None
+
+    def _streams(self, target: Target) -> bool:
+        """V1 answers of a generator are events, which ASGI sends."""
+        streaming = self._dataplane.repository.streaming
+        return bool(streaming) and target.protocol == "v1" and target.model in streaming
 
     def body_limit(self, target: Target, headers: Headers) -> int:
         binary = target.protocol == "v2" and any(name == _LENGTH for name, _ in headers)
@@ -107,6 +128,13 @@ class Inference:
                 )
             else:
                 payload = v1.decode_request(body, facts.content_type)
+                if (
+                    facts.is_event
+                    or (isinstance(payload, dict) and "specversion" in payload)
+                    or facts.content_type.startswith(cloudevents.STRUCTURED)
+                ):
+                    facts = facts._replace(event=cloudevents.read(text_headers(headers), payload))
+                    payload = facts.event.data if facts.event is not None else payload
             model_headers = None if entry.plain else text_headers(headers)
             outcome = self._dataplane.run(entry, payload, facts.request_id, model_headers)
             if isinstance(outcome, Coroutine):
@@ -139,6 +167,10 @@ class Inference:
             if json_length is not None:
                 content_type = BINARY
                 extra = b"%s: %d\r\n" % (_LENGTH, json_length)
+        elif facts.event is not None:
+            raw, named = cloudevents.answer(facts.event, target.model, _event_data(outcome))
+            body, content_type = [raw], named.pop("content-type").encode()
+            extra = "".join(f"{name}: {value}\r\n" for name, value in named.items()).encode()
         else:
             body, extra = [encode_v1(outcome)], b""
         if facts.request_id:
@@ -159,12 +191,18 @@ class Inference:
         return reply
 
 
+def _event_data(outcome: Any) -> Any:
+    return orjson.loads(encode_v1(outcome)) if isinstance(outcome, InferResponse) else outcome
+
+
 def encode_v1(outcome: Any) -> bytes:
     """V1 answers are any JSON value; bytes and text are sent as they are."""
     if isinstance(outcome, bytes):
         return outcome
     if isinstance(outcome, str):
         return outcome.encode("utf-8")
+    if isinstance(outcome, InferResponse):
+        return b"".join(rest.encode_response(outcome)[0])
     return v1.encode_response(outcome)
 
 
