@@ -23,6 +23,7 @@ from kedge.protocol.datatypes import Array, datatype_of
 from kedge.protocol.errors import InvalidInput
 from kedge.protocol.inference import InferRequest, ModelMetadata, Tensor, TensorMetadata
 from kedge.protocol.v1 import Columns, Rows
+from kedge.runtimes.estimators import has_independent_rows
 from kedge.runtimes.files import find_model_file
 from kedge.runtimes.imports import import_lean
 from kedge.runtimes.pickles import PickleFacts, read_facts
@@ -44,6 +45,8 @@ def make(name: str, folder: Path, options: Options) -> ArrayModel:
 
 class SklearnModel(ArrayModel):
     """A fitted estimator or pipeline."""
+
+    reentrant = True
 
     def __init__(self, name: str, folder: Path, *, predict_proba: bool = False) -> None:
         super().__init__(name)
@@ -89,6 +92,7 @@ class SklearnModel(ArrayModel):
         self._columns = [str(name) for name in names] if names is not None else None
         self._needs_frame = self._columns is not None and _selects_columns(estimator)
         self._sample = _sample_row(estimator, self._features, self._columns)
+        self.independent_rows = has_independent_rows(estimator)
 
     def _try(self, path: Path, facts: PickleFacts, installed: str) -> None:
         """One prediction, which shows what comes out, and what another version's pickle lacks."""
@@ -145,6 +149,10 @@ class SklearnModel(ArrayModel):
         return InferRequest(self.name, [Tensor.from_array("input-0", array)])
 
     # -- predicting ------------------------------------------------------------------------------
+
+    def check(self, rows: Rows) -> None:
+        if isinstance(rows, np.ndarray):
+            self._check_width(rows)
 
     def compute(self, rows: Rows, outputs: tuple[str, ...]) -> Mapping[str, Array]:
         estimator = self._estimator

@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from kedge.server.batching import DEFAULT_BATCHING, Batching
 from kedge.server.errors import BadUsage
 from kedge.server.limits import DEFAULT_LIMITS, Limits
 
@@ -29,6 +30,7 @@ class Options:
         grace_seconds: how long requests may take to end after SIGTERM.
         nthread: threads a framework may use for one prediction.
         predict_proba: classifiers answer probabilities unless asked for another output.
+        batching: which requests are computed together.
         unknown: arguments that no one reads; the server warns of them.
     """
 
@@ -48,6 +50,7 @@ class Options:
     predict_proba: bool = False
     termination_log: str = ""
     limits: Limits = DEFAULT_LIMITS
+    batching: Batching = DEFAULT_BATCHING
     unknown: tuple[str, ...] = field(default=())
 
 
@@ -60,6 +63,9 @@ def parse(argv: Sequence[str], env: Mapping[str, str] | None = None) -> Options:
         DEFAULT_LIMITS,
         keep_alive_seconds=float(known.timeout_keep_alive),
         binary_bytes=known.grpc_max_receive_message_length or DEFAULT_LIMITS.binary_bytes,
+        concurrency=known.max_concurrency,
+        waiting=known.max_queue,
+        request_seconds=known.request_timeout,
     )
     return Options(
         runtime=known.runtime,
@@ -78,7 +84,22 @@ def parse(argv: Sequence[str], env: Mapping[str, str] | None = None) -> Options:
         predict_proba=env.get("PREDICT_PROBA", "").lower() == "true",
         termination_log=env.get("KEDGE_TERMINATION_LOG", ""),
         limits=limits,
+        batching=_batching(known),
         unknown=tuple(unknown),
+    )
+
+
+def _batching(known: argparse.Namespace) -> Batching:
+    """Unset, models known to allow it; true, all that pass the comparison at warm-up."""
+    if known.batching is None:
+        models = DEFAULT_BATCHING.models
+    else:
+        models = "all" if known.batching else "none"
+    return replace(
+        DEFAULT_BATCHING,
+        models=models,
+        rows=known.max_batch_size or DEFAULT_BATCHING.rows,
+        seconds=known.max_latency / 1000,
     )
 
 
@@ -107,7 +128,36 @@ def _parser() -> argparse.ArgumentParser:
     add("--grpc_max_receive_message_length", type=int, default=0, help="bytes; 64 MiB unless set")
     add("--grace-period", type=float, default=30.0, help="seconds to end requests after SIGTERM")
     add("--nthread", type=int, default=1, help="threads of one prediction (xgboost, lightgbm)")
+    add("--batching", type=_boolean, nargs="?", const=True, default=None,
+        help="compute requests together: false never; true also models not known to allow it, "
+        "if they pass the comparison at warm-up")  # fmt: skip
+    add("--max_batch_size", "--max-batch-size", type=_count, default=0, help="rows of a batch")
+    add("--max_latency", "--max-latency", type=_duration, default=0.0,
+        help="milliseconds that a request waits on purpose for others; 0: never")  # fmt: skip
+    add("--max_concurrency", "--max-concurrency", type=_count, default=DEFAULT_LIMITS.concurrency,
+        help="requests of one model worked on at once; 0: no limit")  # fmt: skip
+    add("--max_queue", "--max-queue", type=_count, default=DEFAULT_LIMITS.waiting,
+        help="requests of one model that wait; more are answered 503")  # fmt: skip
+    add("--request_timeout", "--request-timeout", type=_duration,
+        default=DEFAULT_LIMITS.request_seconds,
+        help="seconds until a request is answered 504; 0: never")  # fmt: skip
     return parser
+
+
+def _count(text: str) -> int:
+    if text.isdecimal() and len(text) < 10:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
+
+
+def _duration(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if 0 <= number < 1e9:
+        return number
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0")
 
 
 def _boolean(text: str) -> bool:

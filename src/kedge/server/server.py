@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from uvicorn.config import Config
 
 from kedge import __version__
+from kedge.server.batching import DEFAULT_BATCHING, Batching
 from kedge.server.dataplane import DataPlane
 from kedge.server.http.connection import Connection, Shared
 from kedge.server.http.inference import Inference
@@ -44,12 +45,13 @@ class ModelServer:
         http_port: int = 8080,
         grpc_port: int | None = 8081,
         limits: Limits = DEFAULT_LIMITS,
+        batching: Batching = DEFAULT_BATCHING,
         grace_seconds: float = 30.0,
         latency_log: bool = True,
         loader: Loader | None = None,
     ) -> None:
         self.metrics = Metrics()
-        self.repository = Repository(self.metrics, loader)
+        self.repository = Repository(self.metrics, loader, batching=batching, limits=limits)
         self._log = RequestLog() if latency_log else None
         self.dataplane = DataPlane(self.repository, version=__version__, log=self._log)
         self._limits = limits
