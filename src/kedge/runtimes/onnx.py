@@ -45,6 +45,7 @@ class OnnxModel(TensorModel):
     """A graph in an ONNX Runtime session."""
 
     platform = "onnxruntime"
+    reentrant = True
 
     def __init__(self, name: str, folder: Path, *, nthread: int = 1) -> None:
         super().__init__(name)

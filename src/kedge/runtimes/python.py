@@ -10,6 +10,7 @@ The file defines one of these, the first that is found:
 A plain `predict` gets the rows: an array of numbers, a list of text, or a dict of columns. It
 returns an array or list, or a dict of them by output. Class or module may declare `inputs` and
 `outputs` as `[(name, datatype, shape), ...]`; requests are then checked before they reach the code.
+With `independent_rows = True` beside these, the rows of several requests may be predicted at once.
 """
 
 from __future__ import annotations
@@ -93,6 +94,7 @@ class PlainModel(TensorModel):
             self._predict = target.predict
             self.inputs = _declared(target, "inputs")
             self.outputs = _declared(target, "outputs")
+            self.independent_rows = bool(getattr(target, "independent_rows", False))
         except Exception as error:
             raise failure(path, error) from error
         if inspect.iscoroutinefunction(self._predict):

@@ -25,6 +25,7 @@ from kedge.protocol.inference import InferRequest, ModelMetadata, Tensor, Tensor
 from kedge.protocol.v1 import Columns, Rows
 from kedge.runtimes import skopsfile
 from kedge.runtimes.code import CODE, make_importable, package_of
+from kedge.runtimes.estimators import has_independent_rows
 from kedge.runtimes.files import find_model_file
 from kedge.runtimes.flags import Flags
 from kedge.runtimes.imports import import_lean
@@ -58,6 +59,8 @@ def flags() -> Flags:
 
 class SklearnModel(ArrayModel):
     """A fitted estimator or pipeline."""
+
+    reentrant = True
 
     def __init__(
         self,
@@ -113,6 +116,7 @@ class SklearnModel(ArrayModel):
         self._columns = [str(name) for name in names] if names is not None else None
         self._needs_frame = self._columns is not None and _selects_columns(estimator)
         self._sample = _sample_row(estimator, self._features, self._columns)
+        self.independent_rows = has_independent_rows(estimator)
 
     def _try(self, path: Path, facts: PickleFacts, installed: str) -> None:
         """One prediction, which shows what comes out, and what another version's pickle lacks."""
@@ -169,6 +173,10 @@ class SklearnModel(ArrayModel):
         return InferRequest(self.name, [Tensor.from_array("input-0", array)])
 
     # -- predicting ------------------------------------------------------------------------------
+
+    def check(self, rows: Rows) -> None:
+        if isinstance(rows, np.ndarray):
+            self._check_width(rows)
 
     def compute(self, rows: Rows, outputs: tuple[str, ...]) -> Mapping[str, Array]:
         estimator = self._estimator

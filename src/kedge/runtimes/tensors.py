@@ -27,6 +27,9 @@ class Feeds:
 
     arrays: Mapping[str, Array]
 
+    def replaced(self, arrays: Mapping[str, Array]) -> Feeds:
+        return Feeds(arrays)
+
     def __len__(self) -> int:
         first = next(iter(self.arrays.values()), None)
         return len(first) if first is not None and first.ndim else 1

@@ -40,6 +40,9 @@ def make(name: str, folder: Path, options: Options) -> ArrayModel:
 class XgboostModel(ArrayModel):
     """A booster; answers are what `Booster.predict` gives, as FP32."""
 
+    independent_rows = True
+    reentrant = True
+
     def __init__(self, name: str, folder: Path, *, nthread: int = 1) -> None:
         super().__init__(name)
         self._folder = folder
@@ -100,6 +103,9 @@ class XgboostModel(ArrayModel):
     def warm_up(self) -> Any:
         zeros = np.zeros((1, self._features), dtype=np.float32)
         return InferRequest(self.name, [Tensor.from_array("input-0", zeros)])
+
+    def check(self, rows: Rows) -> None:
+        to_matrix(rows, self._features, self.name, self._columns)
 
     def compute(self, rows: Rows, outputs: tuple[str, ...]) -> Mapping[str, Array]:
         matrix = to_matrix(rows, self._features, self.name, self._columns)

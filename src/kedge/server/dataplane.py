@@ -8,6 +8,7 @@ names the model, and its traceback goes to the log.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
@@ -20,6 +21,8 @@ import orjson
 from kedge.protocol.errors import InferenceError, InvalidInput, ServingError, Unsupported
 from kedge.protocol.inference import InferRequest, InferResponse, ModelMetadata, ServerMetadata
 from kedge.protocol.open_inference import rest
+from kedge.server.batching import Job, Queue, took_too_long
+from kedge.server.joining import key_of, size_of
 from kedge.server.log import RequestLog, logger
 from kedge.server.model import ArrayModel, Headers, Model, row_count
 from kedge.server.repository import Entry, Repository
@@ -63,6 +66,16 @@ class DataPlane:
         self, entry: Entry, payload: Any, request_id: str, headers: Headers | None = None
     ) -> Answer | Coroutine[Any, Any, Answer]:
         """The prediction, or a coroutine that gives it."""
+        outcome = self.begin(entry, payload, request_id, headers)
+        return outcome.wait() if isinstance(outcome, Job) else outcome
+
+    def begin(
+        self, entry: Entry, payload: Any, request_id: str, headers: Headers | None = None
+    ) -> Answer | Job | Coroutine[Any, Any, Answer]:
+        """The same without a coroutine where the request waits in the model's queue.
+
+        Who gets a `Job` sets its `deliver` before the loop's turn ends.
+        """
         if entry.plain:
             return self._plain(entry, cast(ArrayModel, entry.model), payload, request_id)
         if entry.streams:
@@ -74,52 +87,64 @@ class DataPlane:
 
     def _plain(
         self, entry: Entry, model: ArrayModel, payload: Any, request_id: str
-    ) -> Answer | Coroutine[Any, Any, Answer]:
-        """The shortest way: no step but the model's own, and no coroutine when it is quick."""
+    ) -> Answer | Job:
+        """The shortest way: no step but the model's own."""
         started = perf_counter()
+        queue, pace = cast(Queue, entry.queue), entry.pace
         try:
             rows, outputs = model.rows(payload)
-            ready = perf_counter()
             count = row_count(rows)
-            if not entry.pace.inline or count > entry.pace.rows:
-                work = partial(model.compute, rows, outputs)
-                return self._plain_later(entry, model, payload, work, count, request_id)
-            results = model.compute(rows, outputs)
-            computed = perf_counter()
-            answer = model.answer(payload, results)
+            key = None
+            if queue.joins and (key := key_of(rows, outputs)) is not None:
+                model.check(rows)
+            elif pace.inline and count <= pace.rows and queue.idle:
+                return self._at_once(entry, payload, request_id, rows, outputs, started)
         except ServingError:
             raise
         except Exception as error:
-            raise _failed(model, error) from error
-        entry.pace.note(computed - ready, count)
+            raise failed(model, error) from error
+        job = Job(rows, outputs, count, size_of(rows))
+        job.key = key
+        job.payload = payload
+        job.request_id = request_id
+        job.entry = entry
+        job.settle = self._settle
+        job.before = perf_counter() - started
+        queue.put(job)
+        return job
+
+    def _at_once(
+        self,
+        entry: Entry,
+        payload: Any,
+        request_id: str,
+        rows: Any,
+        outputs: tuple[str, ...],
+        started: float,
+    ) -> Answer:
+        """What is quick and joins no others is computed where it stands."""
+        model = cast(ArrayModel, entry.model)
+        ready = perf_counter()
+        results = model.compute(rows, outputs)
+        computed = perf_counter()
+        answer = model.answer(payload, results)
+        entry.pace.note(computed - ready, row_count(rows))
         self._note(entry, request_id, ready - started, computed - ready, perf_counter() - computed)
         return answer
 
-    async def _plain_later(
-        self,
-        entry: Entry,
-        model: ArrayModel,
-        payload: Any,
-        work: Callable[[], Any],
-        count: int,
-        request_id: str,
-    ) -> Answer:
-        """The same in the model's thread: reading and answering stay on the loop."""
-        started = perf_counter()
-        entry.metrics.in_flight += 1
-        try:
-            results, seconds = await entry.worker.run(work)
-            computed = perf_counter()
-            answer = model.answer(payload, results)
-        except ServingError:
-            raise
-        except Exception as error:
-            raise _failed(model, error) from error
-        finally:
-            entry.metrics.in_flight -= 1
-        entry.pace.note(seconds, count)
-        self._note(entry, request_id, 0.0, computed - started, perf_counter() - computed)
-        return answer
+    def _settle(self, job: Job) -> None:
+        """From what the model gave to the answer, or to the error that the client is told."""
+        entry: Entry = job.entry
+        model = cast(ArrayModel, entry.model)
+        computed = perf_counter()
+        if job.error is None:
+            try:
+                job.answer = model.answer(job.payload, job.results)
+            except Exception as error:
+                job.error = error
+        if job.error is not None and not isinstance(job.error, ServingError):
+            job.error = failed(model, job.error)
+        self._note(entry, job.request_id, job.before, job.seconds, perf_counter() - computed)
 
     def _note(
         self, entry: Entry, request_id: str, before: float, predict: float, after: float
@@ -135,8 +160,22 @@ class DataPlane:
         self, entry: Entry, verb: Verb, payload: Any, request_id: str, headers: Headers
     ) -> Answer:
         """The long way: any model, any step, here or in its thread."""
+        seconds = self.repository.limits.request_seconds
+        try:
+            async with asyncio.timeout(seconds or None):
+                if entry.gate is None:
+                    return await self._steps(entry, verb, payload, request_id, headers)
+                async with entry.gate:
+                    return await self._steps(entry, verb, payload, request_id, headers)
+        except TimeoutError as error:
+            raise took_too_long(entry.model.name, seconds) from error
+
+    async def _steps(
+        self, entry: Entry, verb: Verb, payload: Any, request_id: str, headers: Headers
+    ) -> Answer:
         model, metrics = entry.model, entry.metrics
         metrics.in_flight += 1
+        entry.hold()
         spent = {"preprocess": 0.0, "predict": 0.0, "explain": 0.0, "postprocess": 0.0}
 
         async def step(name: str, work: Callable[[], Any]) -> Any:
@@ -158,9 +197,10 @@ class DataPlane:
         except NotImplementedError as error:
             raise Unsupported(f"Model {model.name}: {error or 'not implemented'}") from error
         except Exception as error:
-            raise _failed(model, error) from error
+            raise failed(model, error) from error
         finally:
             metrics.in_flight -= 1
+            entry.release()
             if self._log is not None:
                 self._log.latency(
                     request_id,
@@ -180,6 +220,7 @@ class DataPlane:
             return
         model, metrics = entry.model, entry.metrics
         metrics.in_flight += 1
+        entry.hold()
         started = perf_counter()
         try:
             question = await settled(model.preprocess(payload, headers))
@@ -190,9 +231,10 @@ class DataPlane:
         except ServingError:
             raise
         except Exception as error:
-            raise _failed(model, error) from error
+            raise failed(model, error) from error
         finally:
             metrics.in_flight -= 1
+            entry.release()
             self._note(entry, request_id, 0.0, perf_counter() - started, 0.0)
 
     def _main_step(
@@ -233,7 +275,7 @@ def _checked(model: Model, payload: Any, result: Any) -> Any:
     return result.select(payload.outputs)
 
 
-def _failed(model: Model, error: BaseException) -> InferenceError:
+def failed(model: Model, error: BaseException) -> InferenceError:
     """What the client is told when a model raised: its name, and nothing of what it said."""
     logger.error("model %s failed", model.name, exc_info=error)
     return InferenceError(f"Model {model.name} failed while answering; its log tells why.")

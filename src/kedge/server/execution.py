@@ -8,16 +8,20 @@ otherwise.
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from statistics import median
 from time import perf_counter
-from typing import Generic, TypeVar
+from typing import Any
 
-Answer = TypeVar("Answer")
+from kedge.protocol.errors import Overloaded
 
 QUICK_SECONDS = 0.005
+MOST_GIVEN_UP = 8
 _WINDOW = 9
+_FAR = 10
 
 
 class Pace:
@@ -40,12 +44,19 @@ class Pace:
 
     def note(self, seconds: float, rows: int = 1) -> None:
         """Counts one run; every few runs the decision is taken anew."""
+        expected = int(self.limit * rows / max(seconds, 1e-9))
         if rows > self._widest:
             self._widest = rows
-            self.rows = max(1, int(self.limit * rows / max(seconds, 1e-9)))
+            self.rows = max(1, expected)
+        elif expected > self.rows:
+            self.rows = expected  # The widest was held up by something else.
         if rows > self.rows:
             return
         recent = self._recent
+        if seconds > self.limit * _FAR and self.inline:
+            self.inline = False  # Everyone has waited for it; it may prove itself in the thread.
+            recent.clear()
+            return
         recent.append(seconds)
         if len(recent) >= _WINDOW:
             self.inline = median(recent) < self.limit
@@ -59,26 +70,157 @@ class Pace:
             self.note(median(settled))
 
 
-class Worker(Generic[Answer]):
-    """One thread, made when first needed: frameworks are not asked two things at once."""
+class Task:
+    """One piece of work for a thread.
+
+    Attributes:
+        answer: what it gave; None before, and when it raised or was cancelled.
+        error: what it raised.
+        seconds: how long it took, without the wait.
+    """
+
+    __slots__ = ("answer", "cancelled", "done", "error", "seconds", "work")
+
+    def __init__(self, work: Callable[[], Any], done: Callable[[Task], None]) -> None:
+        self.work = work
+        self.done = done
+        self.answer: Any = None
+        self.error: BaseException | None = None
+        self.seconds = 0.0
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        """If it has not begun, it never will; `done` is called all the same."""
+        self.cancelled = True
+
+    def run(self) -> None:
+        if self.cancelled:
+            return
+        started = perf_counter()
+        try:
+            self.answer = self.work()
+        except BaseException as error:
+            self.error = error
+        self.seconds = perf_counter() - started
+
+
+Inbox = SimpleQueue[Task | None]
+
+
+class Worker:
+    """One thread, made when first needed: frameworks are not asked two things at once.
+
+    It is a daemon: a model that hangs keeps neither the server from answering others nor the
+    process from ending.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._pool: ThreadPoolExecutor | None = None
+        self._inbox: Inbox | None = None
+        self._given_up: list[Task] = []
 
-    async def run(self, work: Callable[[], Answer]) -> tuple[Answer, float]:
+    def submit(self, work: Callable[[], Any], done: Callable[[Task], None]) -> Task:
+        """Calls `done` on this event loop when `work` is."""
+        task = Task(work, done)
+        if self._inbox is None:
+            self._inbox = SimpleQueue()
+            arguments = (self._inbox, asyncio.get_running_loop())
+            threading.Thread(
+                target=_work, args=arguments, name=f"model-{self._name}", daemon=True
+            ).start()
+        self._inbox.put(task)
+        return task
+
+    async def run(self, work: Callable[[], Any]) -> tuple[Any, float]:
         """The answer, and the seconds it took without the wait."""
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(1, thread_name_prefix=f"model-{self._name}")
-        return await asyncio.get_running_loop().run_in_executor(self._pool, _timed, work)
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        task = self.submit(work, lambda _: None if ended.done() else ended.set_result(None))
+        try:
+            await ended
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        if task.error is not None:
+            raise task.error
+        return task.answer, task.seconds
+
+    def abandon(self, task: Task) -> bool:
+        """Leaves the thread to the task it hangs in, and goes on with a new one.
+
+        Not for ever: when several hang, the model is beyond help, and more threads would only take
+        memory.
+        """
+        if self._inbox is None or len(self._given_up) >= MOST_GIVEN_UP:
+            return False
+        done = task.done
+
+        def returned(task: Task) -> None:
+            self._given_up.remove(task)
+            done(task)
+
+        task.done = returned
+        self._given_up.append(task)
+        self.stop()
+        return True
 
     def stop(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            self._pool = None
+        """Lets the thread end when it has done what it was given."""
+        if self._inbox is not None:
+            self._inbox.put(None)
+            self._inbox = None
 
 
-def _timed(work: Callable[[], Answer]) -> tuple[Answer, float]:
-    started = perf_counter()
-    answer = work()
-    return answer, perf_counter() - started
+def _work(inbox: Inbox, loop: asyncio.AbstractEventLoop) -> None:
+    while (task := inbox.get()) is not None:
+        task.run()
+        try:
+            loop.call_soon_threadsafe(task.done, task)
+        except RuntimeError:
+            return  # The loop is closed: nobody waits any more.
+        del task
+
+
+class Gate:
+    """At most so many at once, and so many that wait; the rest is refused."""
+
+    def __init__(self, name: str, at_once: int, waiting: int) -> None:
+        self._name = name
+        self._free = at_once
+        self._most = waiting
+        self._waiters: deque[asyncio.Future[None]] = deque()
+
+    async def __aenter__(self) -> None:
+        if self._free > 0:
+            self._free -= 1
+            return
+        if len(self._waiters) >= self._most:
+            raise overloaded(self._name, len(self._waiters))
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():
+                self._next()  # Its turn had come.
+            elif turn in self._waiters:
+                self._waiters.remove(turn)
+            raise
+
+    async def __aexit__(self, *raised: object) -> None:
+        self._next()
+
+    def _next(self) -> None:
+        """The place goes to who waits longest."""
+        while self._waiters:
+            turn = self._waiters.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
+
+
+def overloaded(name: str, waiting: int) -> Overloaded:
+    return Overloaded(
+        f"Model {name} has {waiting} requests waiting, which is all that this server holds.",
+        fix="Try again later, or serve the model with more replicas.",
+    )

@@ -17,6 +17,10 @@ class Limits:
     body_seconds: longest silence within a body.
     keep_alive_seconds: an idle connection is closed after this; longer than the gateway keeps
         its own, so that the gateway never writes into a connection that is being closed.
+    concurrency: requests of one model worked on at once; 0 is no limit.
+    waiting: requests of one model that wait for their turn; more are refused at once.
+    waiting_bytes: the inputs of those that wait, together.
+    request_seconds: from a whole request to its answer; 0 is no limit.
     """
 
     json_bytes: int = 16 * MIB
@@ -25,6 +29,10 @@ class Limits:
     head_seconds: float = 20.0
     body_seconds: float = 60.0
     keep_alive_seconds: float = 75.0
+    concurrency: int = 0
+    waiting: int = 4096
+    waiting_bytes: int = 256 * MIB
+    request_seconds: float = 0.0
 
 
 DEFAULT_LIMITS = Limits()

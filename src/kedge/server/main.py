@@ -96,6 +96,7 @@ def _run(options: Options) -> None:
             http_port=options.http_port,
             grpc_port=options.grpc_port if options.enable_grpc else None,
             limits=options.limits,
+            batching=options.batching,
             grace_seconds=options.grace_seconds,
             latency_log=options.enable_latency_logging,
             loader=_loader(runtime, options),

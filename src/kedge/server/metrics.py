@@ -16,26 +16,33 @@ if TYPE_CHECKING:
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 
+SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0)
+WAITS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, *BUCKETS)
+
 _STEPS = {
     "preprocess": ("request_preprocess_seconds", "pre-process request latency"),
     "predict": ("request_predict_seconds", "predict request latency"),
     "explain": ("request_explain_seconds", "explain request latency"),
     "postprocess": ("request_postprocess_seconds", "post-process request latency"),
+    "batch_rows": ("model_batch_rows", "rows computed together"),
+    "batch_requests": ("model_batch_requests", "requests computed together"),
+    "wait": ("model_queue_seconds", "time a request waited for its model"),
 }
 
 
 class Histogram:
     """Counts per bucket, and the sum."""
 
-    __slots__ = ("counts", "total")
+    __slots__ = ("bounds", "counts", "total")
 
-    def __init__(self) -> None:
-        self.counts = [0] * (len(BUCKETS) + 1)
+    def __init__(self, bounds: tuple[float, ...] = BUCKETS) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
 
-    def observe(self, seconds: float) -> None:
-        self.counts[bisect_left(BUCKETS, seconds)] += 1
-        self.total += seconds
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
 
 
 class ModelMetrics:
@@ -45,6 +52,9 @@ class ModelMetrics:
         requests: by protocol and status code of the transport.
         errors: by the error's reason.
         in_flight: requests that have begun and not ended.
+        waiting: those of them that wait for their model.
+        batch_rows: one observation per batch, as of batch_requests.
+        wait: from a request's rows to the beginning of its batch.
     """
 
     def __init__(self) -> None:
@@ -54,7 +64,11 @@ class ModelMetrics:
         self.postprocess = Histogram()
         self.requests: Counter[tuple[str, int]] = Counter()
         self.errors: Counter[str] = Counter()
+        self.batch_rows = Histogram(SIZES)
+        self.batch_requests = Histogram(SIZES)
+        self.wait = Histogram(WAITS)
         self.in_flight = 0
+        self.waiting = 0
         self.load_seconds = 0.0
 
 
@@ -93,6 +107,9 @@ class Metrics:
         in_flight = GaugeMetricFamily(
             "model_requests_in_flight", "requests begun and not ended", labels=["model_name"]
         )
+        waiting = GaugeMetricFamily(
+            "model_requests_waiting", "requests that wait for their model", labels=["model_name"]
+        )
         load = GaugeMetricFamily(
             "model_load_seconds", "time the model took to load", labels=["model_name"]
         )
@@ -102,8 +119,9 @@ class Metrics:
             for reason, count in figures.errors.items():
                 errors.add_metric([model, reason], count)
             in_flight.add_metric([model], figures.in_flight)
+            waiting.add_metric([model], figures.waiting)
             load.add_metric([model], figures.load_seconds)
-        yield from (requests, errors, in_flight, load)
+        yield from (requests, errors, in_flight, waiting, load)
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """The page for Prometheus, and its content type: OpenMetrics where it is asked for."""
@@ -122,7 +140,7 @@ class Metrics:
 def _cumulative(histogram: Histogram) -> list[tuple[str, float]]:
     buckets: list[tuple[str, float]] = []
     running = 0
-    for bound, count in zip((*BUCKETS, float("inf")), histogram.counts, strict=True):
+    for bound, count in zip((*histogram.bounds, float("inf")), histogram.counts, strict=True):
         running += count
         buckets.append(("+Inf" if bound == float("inf") else str(bound), running))
     return buckets

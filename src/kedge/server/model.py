@@ -101,7 +101,16 @@ class Model:
 
 
 class ArrayModel(Model):
-    """A model whose rows are arrays, strings or columns, and whose answers are arrays."""
+    """A model whose rows are arrays, strings or columns, and whose answers are arrays.
+
+    Attributes:
+        independent_rows: an answer's row follows from one row of the question alone, so that the
+            rows of several requests may be computed together. Compared at warm-up.
+        reentrant: `compute` may be called while it runs in another thread.
+    """
+
+    independent_rows = False
+    reentrant = False
 
     def columns(self) -> Sequence[str] | None:
         """The columns the model was trained on, in order; None when it knows only positions."""
@@ -109,7 +118,16 @@ class ArrayModel(Model):
 
     @abstractmethod
     def compute(self, rows: Rows, outputs: tuple[str, ...]) -> Mapping[str, Array]:
-        """Each output asked for, by name. Runs alone per model, maybe in a worker thread."""
+        """Each output asked for, by name.
+
+        Runs alone per model, maybe in a worker thread, and maybe for the rows of several requests.
+        """
+
+    def check(self, rows: Rows) -> None:
+        """Refuses (`InvalidInput`) rows that `compute` would, where that is cheap to tell.
+
+        Asked before rows are joined with those of others, who would suffer.
+        """
 
     def output_names(self) -> tuple[str, ...]:
         """What a request may ask for; the first is what it gets when it asks for nothing."""

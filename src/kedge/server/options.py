@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from kedge.server.batching import DEFAULT_BATCHING, Batching
 from kedge.server.errors import BadUsage
 from kedge.server.limits import DEFAULT_LIMITS, Limits
 from kedge.server.predictor import PredictorConfig
@@ -31,6 +32,7 @@ class Options:
         nthread: threads a framework may use for one prediction.
         predict_proba: classifiers answer probabilities unless asked for another output.
         predictor: where models without a `predict` of their own forward to.
+        batching: which requests are computed together.
         unknown: arguments that no one reads; the server warns of them.
     """
 
@@ -51,6 +53,7 @@ class Options:
     termination_log: str = ""
     limits: Limits = DEFAULT_LIMITS
     predictor: PredictorConfig | None = None
+    batching: Batching = DEFAULT_BATCHING
     unknown: tuple[str, ...] = field(default=())
 
 
@@ -81,6 +84,9 @@ def _options(known: argparse.Namespace, unknown: list[str], env: Mapping[str, st
         DEFAULT_LIMITS,
         keep_alive_seconds=float(known.timeout_keep_alive),
         binary_bytes=known.grpc_max_receive_message_length or DEFAULT_LIMITS.binary_bytes,
+        concurrency=known.max_concurrency,
+        waiting=known.max_queue,
+        request_seconds=known.request_timeout,
     )
     return Options(
         runtime=known.runtime,
@@ -100,7 +106,22 @@ def _options(known: argparse.Namespace, unknown: list[str], env: Mapping[str, st
         termination_log=env.get("KEDGE_TERMINATION_LOG", ""),
         limits=limits,
         predictor=_predictor(known),
+        batching=_batching(known),
         unknown=tuple(unknown),
+    )
+
+
+def _batching(known: argparse.Namespace) -> Batching:
+    """Unset, models known to allow it; true, all that pass the comparison at warm-up."""
+    if known.batching is None:
+        models = DEFAULT_BATCHING.models
+    else:
+        models = "all" if known.batching else "none"
+    return replace(
+        DEFAULT_BATCHING,
+        models=models,
+        rows=known.max_batch_size or DEFAULT_BATCHING.rows,
+        seconds=known.max_latency / 1000,
     )
 
 
@@ -149,6 +170,20 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add("--predictor_use_ssl", type=_boolean, nargs="?", const=True, default=False)
     add("--predictor_request_timeout_seconds", type=float, default=600.0)
     add("--predictor_request_retries", type=int, default=0)
+    add("--nthread", type=int, default=1, help="threads of one prediction (xgboost, lightgbm)")
+    add("--batching", type=_boolean, nargs="?", const=True, default=None,
+        help="compute requests together: false never; true also models not known to allow it, "
+        "if they pass the comparison at warm-up")  # fmt: skip
+    add("--max_batch_size", "--max-batch-size", type=_count, default=0, help="rows of a batch")
+    add("--max_latency", "--max-latency", type=_duration, default=0.0,
+        help="milliseconds that a request waits on purpose for others; 0: never")  # fmt: skip
+    add("--max_concurrency", "--max-concurrency", type=_count, default=DEFAULT_LIMITS.concurrency,
+        help="requests of one model worked on at once; 0: no limit")  # fmt: skip
+    add("--max_queue", "--max-queue", type=_count, default=DEFAULT_LIMITS.waiting,
+        help="requests of one model that wait; more are answered 503")  # fmt: skip
+    add("--request_timeout", "--request-timeout", type=_duration,
+        default=DEFAULT_LIMITS.request_seconds,
+        help="seconds until a request is answered 504; 0: never")  # fmt: skip
 
 
 def _predictor(known: argparse.Namespace) -> PredictorConfig | None:
@@ -161,6 +196,22 @@ def _predictor(known: argparse.Namespace) -> PredictorConfig | None:
         predictor_request_timeout_seconds=known.predictor_request_timeout_seconds,
         predictor_request_retries=known.predictor_request_retries,
     )
+
+
+def _count(text: str) -> int:
+    if text.isdecimal() and len(text) < 10:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
+
+
+def _duration(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if 0 <= number < 1e9:
+        return number
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0")
 
 
 def _boolean(text: str) -> bool:

@@ -10,8 +10,11 @@ from time import perf_counter
 from typing import Any
 
 from kedge.protocol.errors import ModelNotFound, ModelNotReady, ServingError
+from kedge.server.batching import DEFAULT_BATCHING, Batching, Queue
 from kedge.server.errors import ModelFileMissing, ModelLoadFailed, StartFailure
-from kedge.server.execution import Pace, Worker
+from kedge.server.execution import Gate, Pace, Worker
+from kedge.server.joining import dependence
+from kedge.server.limits import DEFAULT_LIMITS, Limits
 from kedge.server.log import logger
 from kedge.server.metrics import Metrics, ModelMetrics
 from kedge.server.model import ArrayModel, Model
@@ -27,6 +30,9 @@ class Entry:
     """A model, where it runs, and what is counted of it.
 
     Attributes:
+        queue: what waits for a plain model.
+        gate: what limits how many of any other model's requests are worked on at once.
+        users: requests under way on the long way.
         plain: nothing but `compute` is the model's own: the shortest way through the data plane.
         asynchronous: one of its steps is a coroutine.
         streams: its `predict` is a generator: one request has many answers.
@@ -34,8 +40,13 @@ class Entry:
 
     model: Model
     metrics: ModelMetrics
+    batching: Batching = DEFAULT_BATCHING
+    limits: Limits = DEFAULT_LIMITS
     pace: Pace = field(default_factory=Pace)
-    worker: Worker[Any] = field(init=False)
+    worker: Worker = field(init=False)
+    queue: Queue | None = field(init=False)
+    gate: Gate | None = field(init=False)
+    users: int = field(default=0, init=False)
     plain: bool = field(init=False)
     asynchronous: bool = field(init=False)
     streams: bool = field(init=False)
@@ -53,10 +64,44 @@ class Entry:
         self.streams = inspect.isasyncgenfunction(model.predict) or inspect.isgeneratorfunction(
             model.predict
         )
+        limits = self.limits
+        self.queue = (
+            Queue(model, self.pace, self.worker, self.metrics, self.batching, limits)
+            if isinstance(model, ArrayModel)
+            else None
+        )
+        at_once = limits.concurrency
+        self.gate = Gate(model.name, at_once, limits.waiting) if at_once else None
+        self._retired = False
         self.asynchronous = self.streams or any(
             inspect.iscoroutinefunction(step)
             for step in (model.preprocess, model.predict, model.postprocess, model.explain)
         )
+
+    def hold(self) -> None:
+        """A request begins its long way through the model."""
+        self.users += 1
+
+    def release(self) -> None:
+        self.users -= 1
+        if self._retired and not self.users:
+            self._end()
+
+    def retire(self) -> None:
+        """Unloads the model when the requests that have begun are answered."""
+        self._retired = True
+        if not self.users:
+            self._end()
+
+    def _end(self) -> None:
+        if self.queue is None:
+            self.stop()
+        else:
+            self.queue.drain(self.stop)
+
+    def stop(self) -> None:
+        self.worker.stop()
+        self.model.unload()
 
 
 class Repository:
@@ -66,8 +111,17 @@ class Repository:
         streaming: the names of the models that stream.
     """
 
-    def __init__(self, metrics: Metrics, loader: Loader | None = None) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        loader: Loader | None = None,
+        *,
+        batching: Batching = DEFAULT_BATCHING,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
         self._metrics = metrics
+        self._batching = batching
+        self.limits = limits
         self._loader = loader
         self._entries: dict[str, Entry] = {}
         self._unloaded: dict[str, str] = {}
@@ -75,19 +129,25 @@ class Repository:
 
     def add(self, model: Model) -> Entry:
         """Registers `model` under its name, in place of what was there."""
-        entry = Entry(model, self._metrics.model(model.name))
+        entry = self._entry(model)
         previous = self._entries.get(model.name)
         self._entries[model.name] = entry
         self._note_streaming()
         self._unloaded.pop(model.name, None)
         if previous is not None:
-            previous.worker.stop()
-            previous.model.unload()
+            previous.retire()
         return entry
 
     def _note_streaming(self) -> None:
         entries = self._entries.items()
         self.streaming = frozenset(name for name, entry in entries if entry.streams)
+
+    def configure(self, limits: Limits, batching: Batching) -> None:
+        """For models that are added from now on."""
+        self.limits, self._batching = limits, batching
+
+    def _entry(self, model: Model) -> Entry:
+        return Entry(model, self._metrics.model(model.name), self._batching, self.limits)
 
     def names(self) -> list[str]:
         return list(self._entries)
@@ -143,7 +203,7 @@ class Repository:
         Beside requests it loads in a thread; at the start in the main one, where some frameworks
         insist on being imported.
         """
-        fresh = Entry(model, self._metrics.model(model.name))
+        fresh = self._entry(model)
         if not model.ready:  # A script may have loaded it when it made it.
             await load(fresh, threaded=threaded)
         previous = self._entries.get(model.name)
@@ -151,8 +211,7 @@ class Repository:
         self._note_streaming()
         self._unloaded.pop(model.name, None)
         if previous is not None and previous.model is not model:
-            previous.worker.stop()
-            previous.model.unload()
+            previous.retire()
         return fresh
 
     def unload(self, name: str) -> None:
@@ -160,13 +219,11 @@ class Repository:
         del self._entries[name]
         self._note_streaming()
         self._unloaded[name] = "unloaded"
-        entry.worker.stop()
-        entry.model.unload()
+        entry.retire()
 
     def stop(self) -> None:
         for entry in self._entries.values():
-            entry.worker.stop()
-            entry.model.unload()
+            entry.stop()
 
 
 async def load(entry: Entry, *, threaded: bool = False) -> None:
@@ -216,3 +273,26 @@ def warm_up(entry: Entry) -> None:
         min(durations) * 1000,
         "on the event loop" if entry.pace.inline else "in a worker thread",
     )
+    if isinstance(model, ArrayModel) and entry.plain and entry.queue is not None:
+        entry.queue.joins = _joins(model, sample, entry.batching)
+
+
+def _joins(model: ArrayModel, sample: Any, batching: Batching) -> bool:
+    """Whether requests are computed together: the model allows it, and a comparison agrees."""
+    if batching.models == "none":
+        return False
+    if not model.independent_rows and batching.models != "all":
+        logger.info(
+            "model %s: requests are not joined, for its rows are not known to be independent "
+            "(independent_rows, or --batching true)",
+            model.name,
+        )
+        return False
+    try:
+        rows, _ = model.rows(sample)
+        reason = dependence(model, rows, model.output_names())
+    except Exception as error:
+        reason = f"the comparison failed: {error}"
+    if reason:
+        logger.warning("model %s: requests are not joined: %s", model.name, reason)
+    return not reason

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from uvicorn.config import Config
 
 from kedge import __version__
+from kedge.server.batching import DEFAULT_BATCHING, Batching
 from kedge.server.dataplane import DataPlane
 from kedge.server.errors import ModelLoadFailed
 from kedge.server.http.connection import Connection, Shared
@@ -51,6 +52,7 @@ class ModelServer:
         http_port: int = 8080,
         grpc_port: int | None = 8081,
         limits: Limits = DEFAULT_LIMITS,
+        batching: Batching = DEFAULT_BATCHING,
         grace_seconds: float = 30.0,
         latency_log: bool = True,
         loader: Loader | None = None,
@@ -59,7 +61,12 @@ class ModelServer:
         self.metrics = Metrics()
         self._predictor = predictor
         self._predictors = Predictors()
-        self.repository = Repository(self.metrics, loader and partial(self._make, loader))
+        self.repository = Repository(
+            self.metrics,
+            loader and partial(self._make, loader),
+            batching=batching,
+            limits=limits,
+        )
         self._grace = grace_seconds
         self._address = bind_address
         self._ports = (http_port, grpc_port)
@@ -147,6 +154,7 @@ class ModelServer:
         if self._address == Options.bind_address:
             self._address = options.bind_address
         self._predictor = self._predictor or options.predictor
+        self.repository.configure(options.limits, options.batching)
         self._assemble(options.limits, options.enable_latency_logging)
         return options
 

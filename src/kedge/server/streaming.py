@@ -17,7 +17,7 @@ async def settled(outcome: Any) -> Any:
     return await outcome if inspect.isawaitable(outcome) else outcome
 
 
-async def each(worker: Worker[Any], results: Any) -> AsyncGenerator[Any, None]:
+async def each(worker: Worker, results: Any) -> AsyncGenerator[Any, None]:
     """The items of a generator; a synchronous one runs in the model's thread."""
     if isinstance(results, AsyncIterator):
         try:

@@ -113,6 +113,12 @@ async def settle(wire: Wire) -> None:
     tasks = [one.task for one in wire.connection._streams.values() if one.task is not None]
     if tasks:
         await asyncio.wait(tasks)
+    jobs = [one.job for one in wire.connection._streams.values() if one.job is not None]
+    for _ in range(1_000_000):
+        if not any(job.open for job in jobs):
+            break
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
     wire.receive()
 
 

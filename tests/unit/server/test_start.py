@@ -21,6 +21,22 @@ def test_kserve_s_arguments_are_understood() -> None:
     assert options.unknown == ("--workers=2", "--max_threads", "4")
 
 
+def test_batching_and_limits_are_options() -> None:
+    plain = parse(["sklearn"], {})
+    assert (plain.batching.models, plain.batching.rows, plain.batching.seconds) == (
+        "known",
+        1024,
+        0,
+    )
+    assert (plain.limits.concurrency, plain.limits.request_seconds) == (0, 0)
+    flags = ["--max_batch_size=32", "--max_latency=5000", "--max_concurrency=2", "--max_queue=9"]
+    asked = parse(["sklearn", "--batching", "true", *flags, "--request_timeout=1.5"], {})
+    assert (asked.batching.models, asked.batching.rows, asked.batching.seconds) == ("all", 32, 5)
+    assert (asked.limits.concurrency, asked.limits.waiting) == (2, 9)
+    assert asked.limits.request_seconds == 1.5
+    assert parse(["sklearn", "--batching=false"], {}).batching.models == "none"
+
+
 def test_the_environment_is_read() -> None:
     env = {"KEDGE_BIND_ADDRESS": "127.3.0.1", "PREDICT_PROBA": "true", "KSERVE_LOGLEVEL": "DEBUG"}
     options = parse(["sklearn", "--enable_grpc", "false"], env)

@@ -24,6 +24,7 @@ from kedge.protocol.errors import (
     ServingError,
     grpc_code,
 )
+from kedge.server.batching import Job
 from kedge.server.grpc import frames, head
 from kedge.server.grpc.frames import ConnectionFault, ErrorCode, Frame
 from kedge.server.grpc.head import Head, HeadDecoder
@@ -34,7 +35,7 @@ from kedge.server.log import logger
 if TYPE_CHECKING:
     from kedge.server.grpc.service import GrpcServer
 
-Answer = bytes | Coroutine[Any, Any, bytes]
+Answer = bytes | Job | Coroutine[Any, Any, bytes]
 Handler = Callable[[Head, memoryview], Answer]
 StreamHandler = Callable[[Head, AsyncGenerator[memoryview, None]], AsyncGenerator[bytes, None]]
 
@@ -68,8 +69,8 @@ class Stream:
         room: of a streaming call: `out` is empty.
     """
 
-    __slots__ = ("begun", "chunks", "head", "id", "inbox", "out", "received", "remote_open", "room",
-                 "size", "task", "trailers", "window")  # fmt: skip
+    __slots__ = ("begun", "chunks", "head", "id", "inbox", "job", "out", "received",
+                 "remote_open", "room", "size", "task", "timer", "trailers", "window")  # fmt: skip
 
     def __init__(self, identity: int, call: Head, window: int) -> None:
         self.id = identity
@@ -80,6 +81,8 @@ class Stream:
         self.received = 0
         self.remote_open = True
         self.task: asyncio.Task[None] | None = None
+        self.job: Job | None = None
+        self.timer: asyncio.TimerHandle | None = None
         self.out = memoryview(b"")
         self.trailers = b""
         self.inbox: Inbox | None = None
@@ -102,6 +105,7 @@ class GrpcConnection(asyncio.Protocol):
         self._last_stream = 0
         self._out: list[bytes] = []
         self._receiving = False
+        self._flushing = False
         self._block: tuple[int, int, bytearray] | None = None
         self._send_window = frames.DEFAULT_WINDOW
         self._initial_window = frames.DEFAULT_WINDOW
@@ -421,6 +425,8 @@ class GrpcConnection(asyncio.Protocol):
             answer = handler(stream.head, message)
             if isinstance(answer, bytes):
                 self._answer(stream, answer)
+            elif isinstance(answer, Job):
+                self._await_job(stream, answer)
             else:
                 stream.task = self._loop.create_task(self._answer_later(stream, answer))
         except ServingError as error:
@@ -428,6 +434,36 @@ class GrpcConnection(asyncio.Protocol):
         except Exception:
             logger.exception("%s failed", stream.head.path.decode("latin-1"))
             self._fail(stream, GrpcFailure(GrpcCode.INTERNAL, "Internal server error"))
+
+    def _await_job(self, stream: Stream, job: Job) -> None:
+        stream.job = job
+        job.deliver = partial(self._deliver, stream)
+        if stream.head.timeout is not None:
+            stream.timer = self._loop.call_later(stream.head.timeout, self._overdue, stream)
+
+    def _overdue(self, stream: Stream) -> None:
+        self._cancel(stream)
+        self._fail(stream, DeadlineExceeded("The client's deadline is over."))
+        self._flush()
+
+    def _deliver(self, stream: Stream, job: Job) -> None:
+        """Many calls of a connection are answered in one turn, and written at its end."""
+        assert job.encode is not None
+        stream.job = None
+        try:
+            self._answer(stream, job.encode(job))
+        except ServingError as error:
+            self._fail(stream, error)
+        except Exception:
+            logger.exception("%s failed", stream.head.path.decode("latin-1"))
+            self._fail(stream, GrpcFailure(GrpcCode.INTERNAL, "Internal server error"))
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush_now)
+
+    def _flush_now(self) -> None:
+        self._flushing = False
+        self._flush()
 
     async def _answer_later(self, stream: Stream, answer: Coroutine[Any, Any, bytes]) -> None:
         try:
@@ -584,11 +620,20 @@ class GrpcConnection(asyncio.Protocol):
 
     def _cancel(self, stream: Stream) -> None:
         """Soon, not now: a task that never began would leave its coroutines unawaited."""
+        if stream.timer is not None:
+            stream.timer.cancel()
+            stream.timer = None
+        if stream.job is not None:
+            stream.job.cancel()
+            stream.job = None
         if stream.task is not None:
             self._loop.call_soon(stream.task.cancel)
 
     def _forget(self, stream: Stream) -> None:
         stream.remote_open = False
+        if stream.timer is not None:
+            stream.timer.cancel()
+            stream.timer = None
         self._held -= stream.size
         stream.chunks, stream.size = [], 0
         self._streams.pop(stream.id, None)

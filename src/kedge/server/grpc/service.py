@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
+from functools import partial
 from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError, Message
@@ -20,6 +21,7 @@ from kedge.protocol.errors import (
 from kedge.protocol.inference import InferRequest
 from kedge.protocol.open_inference import grpc as codec
 from kedge.protocol.open_inference import messages
+from kedge.server.batching import Job
 from kedge.server.dataplane import DataPlane
 from kedge.server.grpc import reflection
 from kedge.server.grpc.connection import (
@@ -126,7 +128,10 @@ class Service:
         try:
             request = codec.decode_request(wire)
             headers = None if entry.plain else head.metadata()
-            outcome = self._dataplane.run(entry, request, head.request_id, headers)
+            outcome = self._dataplane.begin(entry, request, head.request_id, headers)
+            if isinstance(outcome, Job):
+                outcome.encode = partial(_settled, entry)
+                return outcome
             if isinstance(outcome, Coroutine):
                 return self._infer_later(entry, request, outcome)
             return _encoded(entry, request, outcome)
@@ -281,6 +286,14 @@ def _encoded(entry: Entry, request: InferRequest, outcome: Any) -> bytes:
     message = codec.encode_response(outcome, raw=request.raw)
     entry.metrics.requests["grpc", 0] += 1
     return message.SerializeToString()
+
+
+def _settled(entry: Entry, job: Job) -> bytes:
+    if job.error is None:
+        return _encoded(entry, job.payload, job.answer)
+    if isinstance(job.error, ServingError):
+        _count(entry, job.error)
+    raise job.error
 
 
 def _count(entry: Entry, error: ServingError) -> None:

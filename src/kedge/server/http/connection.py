@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from asyncio import TimerHandle
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any, cast
 
 import httptools
@@ -23,6 +24,7 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 from uvicorn.server import ServerState
 
+from kedge.server.batching import Job
 from kedge.server.http.inference import Headers, Inference, Target, too_large
 from kedge.server.http.reply import Reply, error_reply
 from kedge.server.limits import Limits
@@ -75,7 +77,11 @@ _NO_EVENT = _NoEvent()
 
 
 class FastCycle:
-    """A prediction between its headers and its answer: what the parent calls a cycle."""
+    """A prediction between its headers and its answer: what the parent calls a cycle.
+
+    Attributes:
+        under_way: what will give the answer, when that is not at once.
+    """
 
     __slots__ = (
         "chunks",
@@ -89,6 +95,7 @@ class FastCycle:
         "response_complete",
         "size",
         "target",
+        "under_way",
     )
 
     def __init__(self, target: Target, headers: Headers, limit: int, keep_alive: bool) -> None:
@@ -103,6 +110,7 @@ class FastCycle:
         self.disconnected = False
         self.response_complete = False
         self.message_event = _NO_EVENT
+        self.under_way: Job | asyncio.Task[None] | None = None
 
 
 class Connection(HttpToolsProtocol):
@@ -138,7 +146,18 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        if isinstance(self._answering, FastCycle):
+            self._abandon(self._answering)
         super().connection_lost(exc)
+
+    def _abandon(self, cycle: FastCycle) -> None:
+        """Nobody will read the answer."""
+        under_way, cycle.under_way = cycle.under_way, None
+        if isinstance(under_way, Job):
+            under_way.cancel()
+        elif under_way is not None:
+            # Soon, not now: a task that never began would leave its coroutine unawaited.
+            self.loop.call_soon(under_way.cancel)
 
     def eof_received(self) -> bool | None:  # type: ignore[override]  # asyncio's own signature
         """A client that has said all it will may still read what it asked for.
@@ -338,13 +357,23 @@ class Connection(HttpToolsProtocol):
         outcome = self._inference.answer(cycle.target, cycle.headers, body)
         if isinstance(outcome, Reply):
             self._send(cycle, outcome)
+        elif isinstance(outcome, Job):
+            cycle.under_way = outcome
+            outcome.deliver = partial(self._deliver, cycle)
         else:
             task = self.loop.create_task(self._answer_later(cycle, outcome))
+            cycle.under_way = task
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
 
+    def _deliver(self, cycle: FastCycle, job: Job) -> None:
+        assert job.encode is not None
+        cycle.under_way = None
+        self._send(cycle, job.encode(job))
+
     async def _answer_later(self, cycle: FastCycle, outcome: Coroutine[Any, Any, Reply]) -> None:
         reply = await outcome
+        cycle.under_way = None
         if not cycle.disconnected:
             self._send(cycle, reply)
 

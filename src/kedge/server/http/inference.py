@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
@@ -14,6 +15,7 @@ from kedge.protocol import v1
 from kedge.protocol.errors import InferenceError, InvalidInput, PayloadTooLarge, ServingError
 from kedge.protocol.inference import InferRequest, InferResponse
 from kedge.protocol.open_inference import rest
+from kedge.server.batching import Job
 from kedge.server.dataplane import DataPlane
 from kedge.server.http import cloudevents
 from kedge.server.http.cloudevents import Event
@@ -112,8 +114,8 @@ class Inference:
 
     def answer(
         self, target: Target, headers: Headers, body: bytes
-    ) -> Reply | Coroutine[Any, Any, Reply]:
-        """The reply, or a coroutine that gives it; never raises."""
+    ) -> Reply | Job | Coroutine[Any, Any, Reply]:
+        """The reply, a job whose `encode` gives it, or a coroutine that does; never raises."""
         try:
             entry = self._dataplane.find(target.model, target.version)
         except ServingError as error:
@@ -136,10 +138,21 @@ class Inference:
                     facts = facts._replace(event=cloudevents.read(text_headers(headers), payload))
                     payload = facts.event.data if facts.event is not None else payload
             model_headers = None if entry.plain else text_headers(headers)
-            outcome = self._dataplane.run(entry, payload, facts.request_id, model_headers)
+            outcome = self._dataplane.begin(entry, payload, facts.request_id, model_headers)
+            if isinstance(outcome, Job):
+                outcome.encode = partial(self._settled, entry, target, facts)
+                return outcome
             if isinstance(outcome, Coroutine):
                 return self._later(entry, target, payload, outcome, facts)
             return self._encode(entry, target, payload, outcome, facts)
+        except Exception as error:
+            return self._failed(entry, target, error)
+
+    def _settled(self, entry: Entry, target: Target, facts: Facts, job: Job) -> Reply:
+        try:
+            if job.error is not None:
+                raise job.error
+            return self._encode(entry, target, job.payload, job.answer, facts)
         except Exception as error:
             return self._failed(entry, target, error)
 
