@@ -170,7 +170,6 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add("--predictor_use_ssl", type=_boolean, nargs="?", const=True, default=False)
     add("--predictor_request_timeout_seconds", type=float, default=600.0)
     add("--predictor_request_retries", type=int, default=0)
-    add("--nthread", type=int, default=1, help="threads of one prediction (xgboost, lightgbm)")
     add("--batching", type=_boolean, nargs="?", const=True, default=None,
         help="compute requests together: false never; true also models not known to allow it, "
         "if they pass the comparison at warm-up")  # fmt: skip
