@@ -282,7 +282,7 @@ def test_bad_grpc(served: Served, name: str, change: dict[str, Any], code: grpc.
 
 def test_grpc_methods_that_do_not_exist(served: Served) -> None:
     with pytest.raises(grpc.RpcError) as caught:
-        rpc(served, "ModelStreamInfer", messages.ServerLiveRequest(), messages.ServerLiveResponse)
+        rpc(served, "ModelTrain", messages.ServerLiveRequest(), messages.ServerLiveResponse)
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
