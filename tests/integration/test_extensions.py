@@ -83,6 +83,11 @@ async def test_explanations_are_events_too() -> None:
     async with serve(Explainer("m")) as served:
         event = EVENT | {"data": {"instances": [1]}}
         body = await served.predict(event, verb="explain")
+        url = f"{served.url}/v1/models/m:explain"
+        named = {"x-request-id": "7"}
+        async with served.http.post(url, json={"instances": [2]}, headers=named) as answer:
+            assert answer.headers["x-request-id"] == "7"
+            assert await answer.json() == {"explanations": [2]}
     assert body["data"] == {"explanations": [1]}
 
 

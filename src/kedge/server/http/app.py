@@ -184,10 +184,13 @@ class Rest:
             entry.metrics.requests["v1", error_reply(error).status] += 1
             raise
         entry.metrics.requests["v1", 200] += 1
+        headers = {"content-type": "application/json"}
+        body = encode_v1(answer)
         if event is not None:
             body, headers = cloudevents.answer(event, entry.model.name, answer)
-            return Response(body, headers=headers)
-        return Response(encode_v1(answer), media_type="application/json")
+        if request_id := request.headers.get("x-request-id"):
+            headers["x-request-id"] = request_id
+        return Response(body, headers=headers)
 
 
 def _model(request: Request) -> tuple[str, str]:
