@@ -24,6 +24,9 @@ from urllib.parse import urlsplit
 
 import uvloop
 
+_SLOWEST_SECONDS = 20.0
+"""A run goes on until one request is answered, for so long at most."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -183,6 +186,8 @@ async def measure(
     await asyncio.sleep(warm_up)
     run.counting, began, busy = True, time.perf_counter(), time.process_time()
     await asyncio.sleep(seconds)
+    while not run.times and time.perf_counter() - began < _SLOWEST_SECONDS:
+        await asyncio.sleep(0.02)
     run.counting, run.open = False, False
     elapsed = time.perf_counter() - began
     times = sorted(run.times)
