@@ -17,12 +17,17 @@ import asyncio
 import gc
 import json
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
 import uvloop
+
+_CHUNKED = -2
+_SLOWEST_SECONDS = 20.0
+"""A run goes on until one request is answered, for so long at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +65,17 @@ class Client(asyncio.Protocol):
         self._transport.write(self._request.wire)
 
     def data_received(self, data: bytes) -> None:
-        if self._needed < 0:
+        if self._needed == -1:
             data = b"".join((*self._chunks, data))
             self._chunks.clear()
             self._needed = answer_size(data)
             self._got = 0
         self._chunks.append(data)
         self._got += len(data)
-        if 0 <= self._needed <= self._got:
+        if self._needed == _CHUNKED:
+            if b"".join(self._chunks[-2:])[-7:] == b"\r\n0\r\n\r\n":
+                self._ended()
+        elif 0 <= self._needed <= self._got:
             self._ended()
 
     def _ended(self) -> None:
@@ -91,12 +99,14 @@ class Client(asyncio.Protocol):
 
 
 def answer_size(data: bytes) -> int:
-    """Bytes of the answer that `data` begins; -1 while its head is not whole."""
+    """Bytes of the answer that `data` begins; -1 while its head is not whole, or `_CHUNKED`."""
     end = data.find(b"\r\n\r\n")
     if end < 0:
         return -1
     head = data[:end].lower()
     at = head.find(b"\r\ncontent-length:")
+    if at < 0 and b"transfer-encoding: chunked" in head:
+        return _CHUNKED
     if at < 0:
         raise SystemExit(f"the answer has no content-length: {head.decode()}")
     return end + 4 + int(head[at + 17 :].split(b"\r\n", 1)[0])
@@ -122,6 +132,7 @@ class Run:
         self.failed = 0
         self.lost = 0
         self.example = ""
+        self.first = asyncio.Event()
         self.address = "", 0
         self._connecting: set[asyncio.Task[None]] = set()
         self.kept: dict[int, str] = {}
@@ -149,6 +160,7 @@ class Run:
             return
         if self.counting:
             self.times.append(seconds)
+            self.first.set()
         if status == b"200" and len(self.kept) < self._keep:
             text = b"".join(answer).partition(b"\r\n\r\n")[2]
             self.kept.setdefault(request.index, text.decode(errors="replace"))
@@ -183,6 +195,8 @@ async def measure(
     await asyncio.sleep(warm_up)
     run.counting, began, busy = True, time.perf_counter(), time.process_time()
     await asyncio.sleep(seconds)
+    with suppress(TimeoutError):
+        await asyncio.wait_for(run.first.wait(), _SLOWEST_SECONDS)
     run.counting, run.open = False, False
     elapsed = time.perf_counter() - began
     times = sorted(run.times)

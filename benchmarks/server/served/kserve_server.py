@@ -65,9 +65,11 @@ class Identity(kserve.Model):  # type: ignore[misc]  # kserve has no types
     def predict(self, payload: Any, headers: dict[str, str] | None = None) -> Any:
         tensor = payload.inputs[0]
         output = kserve.InferOutput("output-0", list(tensor.shape), tensor.datatype)
-        asked = bool((payload.parameters or {}).get("binary_data_output"))
+        asked = bool(payload.use_binary_outputs)
         output.set_data_from_numpy(tensor.as_numpy(), binary_data=asked or payload.from_grpc)
-        return kserve.InferResponse(payload.id or str(uuid.uuid4()), self.name, [output])
+        return kserve.InferResponse(
+            payload.id or str(uuid.uuid4()), self.name, [output], use_binary_outputs=asked
+        )
 
 
 if __name__ == "__main__":
