@@ -58,7 +58,7 @@ def processes_under(data_dir: Path) -> list[str]:
         except OSError:
             continue
         if needle in text and state != "Z":
-            found.append(f"{proc.name} {(proc / 'cmdline').read_bytes()[:120]!r}")
+            found.append(f"{proc.name} {(proc / 'cmdline').read_bytes()[:400]!r}")
     return found
 
 
