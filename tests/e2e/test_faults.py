@@ -269,8 +269,8 @@ def test_full_disk(case: Case, iris: Path, tmp_path: Path) -> None:
         ("127.0.0.1", 0), partial(QuietFiles, directory=str(archive.parent))
     )
     Thread(target=files.serve_forever, daemon=True).start()
+    kedge = RunningKedge(small / "kedge")
     try:
-        kedge = RunningKedge(small / "kedge")
         kedge.start()
         full = Case(kedge, case.name)
         kedge.apply(service("neighbour", iris))
@@ -283,8 +283,8 @@ def test_full_disk(case: Case, iris: Path, tmp_path: Path) -> None:
         archive.write_bytes(whole)
         full.ready(60)
         other.ready()
-        kedge.stop()
     finally:
+        kedge.stop()
         files.shutdown()
         files.server_close()
         subprocess.run(["umount", "-l", str(small)], check=True)
