@@ -102,7 +102,7 @@ class DataPlane:
         except ServingError:
             raise
         except Exception as error:
-            raise failed(model, error) from error
+            raise failed(model, error, request_id) from error
         job = Job(rows, outputs, count, size_of(rows))
         job.key = key
         job.payload = payload
@@ -143,7 +143,7 @@ class DataPlane:
             except Exception as error:
                 job.error = error
         if job.error is not None and not isinstance(job.error, ServingError):
-            job.error = failed(model, job.error)
+            job.error = failed(model, job.error, job.request_id)
         self._note(entry, job.request_id, job.before, job.seconds, perf_counter() - computed)
 
     def _note(
@@ -197,7 +197,7 @@ class DataPlane:
         except NotImplementedError as error:
             raise Unsupported(f"Model {model.name}: {error or 'not implemented'}") from error
         except Exception as error:
-            raise failed(model, error) from error
+            raise failed(model, error, request_id) from error
         finally:
             metrics.in_flight -= 1
             entry.release()
@@ -231,7 +231,7 @@ class DataPlane:
         except ServingError:
             raise
         except Exception as error:
-            raise failed(model, error) from error
+            raise failed(model, error, request_id) from error
         finally:
             metrics.in_flight -= 1
             entry.release()
@@ -275,7 +275,13 @@ def _checked(model: Model, payload: Any, result: Any) -> Any:
     return result.select(payload.outputs)
 
 
-def failed(model: Model, error: BaseException) -> InferenceError:
+def failed(model: Model, error: BaseException, request_id: str) -> InferenceError:
     """What the client is told when a model raised: its name, and nothing of what it said."""
-    logger.error("model %s failed", model.name, exc_info=error)
+    logger.error(
+        "model %s failed (request %s)",
+        model.name,
+        request_id,
+        exc_info=error,
+        extra={"request": request_id},
+    )
     return InferenceError(f"Model {model.name} failed while answering; its log tells why.")

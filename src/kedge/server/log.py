@@ -11,9 +11,16 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from typing import Protocol
+from datetime import UTC, datetime
+from typing import Literal, Protocol
+
+import orjson
+
+from kedge.server.request_id import TracedId
 
 logger = logging.getLogger("kedge")
+
+LogForm = Literal["text", "json"]
 
 FLUSH_SECONDS = 0.25
 _FLUSH_LINES = 2000
@@ -26,10 +33,13 @@ class Timer(Protocol):
 
 
 class RequestLog:
-    """One line per request, in KServe's form."""
+    """One line per request: in KServe's form, or a JSON object. A `TracedId` names its trace."""
 
-    def __init__(self, write: Callable[[bytes], object] | None = None) -> None:
+    def __init__(
+        self, write: Callable[[bytes], object] | None = None, form: LogForm = "text"
+    ) -> None:
         self._write = write or _write_stderr
+        self._line = self._json_line if form == "json" else self._text_line
         self._lines: list[str] = []
         self._timer: Timer | None = None
         self._second = 0
@@ -43,21 +53,46 @@ class RequestLog:
         self, request_id: str, preprocess: float, explain: float, predict: float, postprocess: float
     ) -> None:
         """Durations are in seconds; the line has milliseconds."""
-        now = time.time()
-        if (second := int(now)) != self._second:
-            self._second = second
-            self._stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now))
         lines = self._lines
         if not lines and self._timer is not None:
             self._timer.call_later(FLUSH_SECONDS, self.flush)
         lines.append(
-            f"{self._stamp}.{int((now - second) * 1000):03d} {self._pid} kedge.trace requestId: "
-            f"{request_id or 'N.A.'}, preprocess_ms: {preprocess * 1000:.6f}, explain_ms: "
-            f"{explain * 1000:.6f}, predict_ms: {predict * 1000:.6f}, postprocess_ms: "
-            f"{postprocess * 1000:.6f}\n"
+            self._line(
+                request_id, preprocess * 1000, explain * 1000, predict * 1000, postprocess * 1000
+            )
         )
         if len(lines) >= _FLUSH_LINES:
             self.flush()
+
+    def _text_line(
+        self, request_id: str, preprocess: float, explain: float, predict: float, postprocess: float
+    ) -> str:
+        now = time.time()
+        if (second := int(now)) != self._second:
+            self._second = second
+            self._stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now))
+        trace = f", traceId: {request_id.trace_id}" if isinstance(request_id, TracedId) else ""
+        return (
+            f"{self._stamp}.{int((now - second) * 1000):03d} {self._pid} kedge.trace requestId: "
+            f"{request_id or 'N.A.'}, preprocess_ms: {preprocess:.6f}, explain_ms: "
+            f"{explain:.6f}, predict_ms: {predict:.6f}, postprocess_ms: {postprocess:.6f}{trace}\n"
+        )
+
+    def _json_line(
+        self, request_id: str, preprocess: float, explain: float, predict: float, postprocess: float
+    ) -> str:
+        line = {
+            "time": _moment(time.time()),
+            "level": "INFO",
+            "logger": "kedge.trace",
+            "pid": self._pid,
+            **_names(request_id),
+            "preprocess_ms": round(preprocess, 6),
+            "explain_ms": round(explain, 6),
+            "predict_ms": round(predict, 6),
+            "postprocess_ms": round(postprocess, 6),
+        }
+        return orjson.dumps(line).decode() + "\n"
 
     def flush(self) -> None:
         if self._lines:
@@ -74,17 +109,49 @@ def _write_stderr(text: bytes) -> None:
         return  # A full disk or a closed pipe must not end a prediction.
 
 
-def configure(level: str) -> None:
+def configure(level: str, form: LogForm = "text") -> None:
     """The server's own lines, to stderr; a configuration that is already there is left alone."""
     if logging.getLogger().handlers or logger.handlers:
         return
     handler = logging.StreamHandler()
-    handler.setFormatter(
-        logging.Formatter(
-            "%(asctime)s.%(msecs)03d %(process)d %(name)s %(levelname)s %(message)s",
-            datefmt="%Y-%m-%d %H:%M:%S",
-        )
+    text = logging.Formatter(
+        "%(asctime)s.%(msecs)03d %(process)d %(name)s %(levelname)s %(message)s",
+        datefmt="%Y-%m-%d %H:%M:%S",
     )
+    handler.setFormatter(JsonFormatter() if form == "json" else text)
     logger.addHandler(handler)
     logger.setLevel(level.upper())
     logger.propagate = False
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object per line; what a record was given as `extra={"request": id}` names it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": _moment(record.created),
+            "level": record.levelname,
+            "logger": record.name,
+            "pid": record.process,
+            **_names(getattr(record, "request", "")),
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return orjson.dumps(line, default=str).decode()
+
+
+def _names(request_id: str) -> dict[str, str]:
+    if not request_id:
+        return {}
+    if isinstance(request_id, TracedId):
+        return {
+            "request_id": str(request_id),
+            "trace_id": request_id.trace_id,
+            "span_id": request_id.span_id,
+        }
+    return {"request_id": request_id}
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")

@@ -79,8 +79,12 @@ def _leave(number: int, frame: FrameType | None) -> None:
 def prepare(options: Options) -> None:
     """What comes before any model: logging, and an end to be had while it loads."""
     signal.signal(signal.SIGTERM, _leave)
-    if options.configure_logging:
-        configure(options.log_level)
+    if options.log_config_file:
+        from kedge.server.logging import configure_logging
+
+        configure_logging(options.log_config_file)
+    elif options.configure_logging:
+        configure(options.log_level, options.log_format)
 
 
 def _run(options: Options) -> None:
@@ -99,6 +103,7 @@ def _run(options: Options) -> None:
             batching=options.batching,
             grace_seconds=options.grace_seconds,
             latency_log=options.enable_latency_logging,
+            log_format=options.log_format,
             loader=_loader(runtime, options),
             predictor=options.predictor,
         )

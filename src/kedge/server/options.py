@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from kedge.server.batching import DEFAULT_BATCHING, Batching
 from kedge.server.errors import BadUsage
 from kedge.server.limits import DEFAULT_LIMITS, Limits
+from kedge.server.log import LogForm
 from kedge.server.predictor import PredictorConfig
 
 _TRUE = {"y", "yes", "t", "true", "on", "1"}
@@ -28,6 +29,8 @@ class Options:
         model_dir: the folder with the model's files.
         bind_address: where to listen; a pod of the local node has an address of its own.
         enable_latency_logging: one line per request.
+        log_config_file: configures Python's logging in place of the server.
+        log_format: of the server's own lines and those of requests.
         grace_seconds: how long requests may take to end after SIGTERM.
         nthread: threads a framework may use for one prediction.
         predict_proba: classifiers answer probabilities unless asked for another output.
@@ -45,6 +48,8 @@ class Options:
     enable_grpc: bool = True
     enable_latency_logging: bool = True
     configure_logging: bool = True
+    log_config_file: str = ""
+    log_format: LogForm = "text"
     event_loop: str = "auto"
     log_level: str = "INFO"
     grace_seconds: float = 30.0
@@ -98,6 +103,8 @@ def _options(known: argparse.Namespace, unknown: list[str], env: Mapping[str, st
         enable_grpc=known.enable_grpc,
         enable_latency_logging=known.enable_latency_logging,
         configure_logging=known.configure_logging,
+        log_config_file=known.log_config_file or "",
+        log_format=known.log_format,
         event_loop=known.event_loop,
         log_level=env.get("KSERVE_LOGLEVEL", "INFO"),
         grace_seconds=known.grace_period,
@@ -165,6 +172,8 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add("--grpc_max_receive_message_length", type=int, default=0, help="bytes; 64 MiB unless set")
     add("--grace-period", type=float, default=30.0, help="seconds to end requests after SIGTERM")
     add("--log_config_file", default=None, help="configuration of logging: JSON, YAML or INI")
+    add("--log_format", "--log-format", choices=("text", "json"), default="text",
+        help="of the server's lines and those of requests")  # fmt: skip
     add("--predictor_host", default=None, help="host[:port] that a transformer forwards to")
     add("--predictor_protocol", default="v1", help="v1, v2 or grpc-v2")
     add("--predictor_use_ssl", type=_boolean, nargs="?", const=True, default=False)

@@ -27,7 +27,7 @@ from kedge.server.errors import ModelLoadFailed
 from kedge.server.http.connection import Connection, Shared
 from kedge.server.http.inference import Inference
 from kedge.server.limits import DEFAULT_LIMITS, Limits
-from kedge.server.log import RequestLog, logger
+from kedge.server.log import LogForm, RequestLog, logger
 from kedge.server.metrics import Metrics
 from kedge.server.model import Model
 from kedge.server.options import Options, parse_script
@@ -55,6 +55,7 @@ class ModelServer:
         batching: Batching = DEFAULT_BATCHING,
         grace_seconds: float = 30.0,
         latency_log: bool = True,
+        log_format: LogForm = "text",
         loader: Loader | None = None,
         predictor: PredictorConfig | None = None,
     ) -> None:
@@ -75,11 +76,11 @@ class ModelServer:
         self._grpc: GrpcServer | None = None
         self._stop = asyncio.Event()
         self._signals = 0
-        self._assemble(limits, latency_log)
+        self._assemble(limits, latency_log, log_format)
 
-    def _assemble(self, limits: Limits, latency_log: bool) -> None:
+    def _assemble(self, limits: Limits, latency_log: bool, log_format: LogForm) -> None:
         self._limits = limits
-        self._log = RequestLog() if latency_log else None
+        self._log = RequestLog(form=log_format) if latency_log else None
         self.dataplane = DataPlane(self.repository, version=__version__, log=self._log)
         self._shared = Shared(self._uvicorn_config(), Inference(self.dataplane, limits), limits)
 
@@ -155,7 +156,7 @@ class ModelServer:
             self._address = options.bind_address
         self._predictor = self._predictor or options.predictor
         self.repository.configure(options.limits, options.batching)
-        self._assemble(options.limits, options.enable_latency_logging)
+        self._assemble(options.limits, options.enable_latency_logging, options.log_format)
         return options
 
     def _run(self, models: Sequence[Model], options: Options) -> None:

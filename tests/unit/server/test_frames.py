@@ -95,7 +95,7 @@ def test_headers_are_read_and_remembered() -> None:
     encoder, decoder = hpack.Encoder(), head.HeadDecoder(65536)
     first = decoder.decode(encoder.encode(CALL))
     assert (first.method, first.path, first.timeout) == (b"POST", b"/a/B", 1.5)
-    assert first.request_id == "r"
+    assert first.request_id == b"r"
     block = encoder.encode(CALL)
     second = decoder.decode(block)
     assert second == first

@@ -345,3 +345,14 @@ async def test_draining_says_goaway_and_still_answers(wire: Wire) -> None:
     wire.receive()
     assert wire.goaway == ErrorCode.NO_ERROR
     assert wire.call(1, LIVE).headers["grpc-status"] == "0"
+
+
+async def test_every_answer_has_its_request_id(wire: Wire) -> None:
+    refused = wire.call(1, "/no.Such/Method")
+    answered = wire.call(3, INFER, infer("fast"))
+    await settle(wire)
+    ids = {call.headers["x-request-id"] for call in (refused, answered)}
+    assert len(ids) == 2
+    wire.send(wire.head(5, LIVE, ("x-request-id", "mine")))
+    wire.send(frames.frame(frames.DATA, frames.END_STREAM, 5, b"\0\0\0\0\0"))
+    assert wire.calls[5].headers["x-request-id"] == "mine"

@@ -31,13 +31,14 @@ from kedge.server.grpc.head import Head, HeadDecoder
 from kedge.server.grpc.inbox import Inbox
 from kedge.server.limits import MIB, Limits
 from kedge.server.log import logger
+from kedge.server.request_id import chosen
 
 if TYPE_CHECKING:
     from kedge.server.grpc.service import GrpcServer
 
 Answer = bytes | Job | Coroutine[Any, Any, bytes]
-Handler = Callable[[Head, memoryview], Answer]
-StreamHandler = Callable[[Head, AsyncGenerator[memoryview, None]], AsyncGenerator[bytes, None]]
+Handler = Callable[["Stream", memoryview], Answer]
+StreamHandler = Callable[["Stream", AsyncGenerator[memoryview, None]], AsyncGenerator[bytes, None]]
 
 MAX_STREAMS = 1024
 STREAM_WINDOW = 1 * MIB
@@ -60,6 +61,7 @@ class Stream:
     """One call.
 
     Attributes:
+        request_id: the client's, or a new one.
         window: bytes the peer allows us to send.
         received: bytes of DATA since the window was last opened.
         remote_open: the peer may still send.
@@ -70,11 +72,13 @@ class Stream:
     """
 
     __slots__ = ("begun", "chunks", "head", "id", "inbox", "job", "out", "received",
-                 "remote_open", "room", "size", "task", "timer", "trailers", "window")  # fmt: skip
+                 "remote_open", "request_id", "room", "size", "task", "timer", "trailers",
+                 "window")  # fmt: skip
 
     def __init__(self, identity: int, call: Head, window: int) -> None:
         self.id = identity
         self.head = call
+        self.request_id = chosen(call.request_id)
         self.window = window
         self.chunks: list[bytes] = []
         self.size = 0
@@ -422,7 +426,7 @@ class GrpcConnection(asyncio.Protocol):
             if handler is None:
                 raise GrpcFailure(GrpcCode.UNIMPLEMENTED, "Method not found!")
             message = read_message(body, stream.head.encoding, self._limits.binary_bytes)
-            answer = handler(stream.head, message)
+            answer = handler(stream, message)
             if isinstance(answer, bytes):
                 self._answer(stream, answer)
             elif isinstance(answer, Job):
@@ -502,7 +506,7 @@ class GrpcConnection(asyncio.Protocol):
         try:
             async with (
                 asyncio.timeout(stream.head.timeout),
-                aclosing(handler(stream.head, self._heard(stream, stream.inbox))) as answers,
+                aclosing(handler(stream, self._heard(stream, stream.inbox))) as answers,
             ):
                 async for message in answers:
                     if not await self._say(stream, message):
@@ -525,7 +529,7 @@ class GrpcConnection(asyncio.Protocol):
             return False
         if not stream.begun:
             stream.begun = True
-            self._write_headers(stream.id, head.RESPONSE)
+            self._write_headers(stream.id, head.response(stream.request_id))
         stream.out = memoryview(_PREFIX.pack(0, len(message)) + message)
         self._waiting.append(stream)
         self._send_waiting()
@@ -539,7 +543,7 @@ class GrpcConnection(asyncio.Protocol):
     def _hang_up(self, stream: Stream) -> None:
         if stream.id in self._streams:
             if not stream.begun:
-                self._write_headers(stream.id, head.RESPONSE)
+                self._write_headers(stream.id, head.response(stream.request_id))
             self._write_headers(stream.id, head.TRAILERS_OK, end=True)
             self._finish(stream)
 
@@ -549,7 +553,7 @@ class GrpcConnection(asyncio.Protocol):
         if stream.id not in self._streams:
             return
         size = len(message) + _PREFIX.size
-        self._write_headers(stream.id, head.RESPONSE)
+        self._write_headers(stream.id, head.response(stream.request_id))
         if size <= self._frame_size and size <= stream.window and size <= self._send_window:
             stream.window -= size
             self._send_window -= size
@@ -596,7 +600,7 @@ class GrpcConnection(asyncio.Protocol):
         if stream.id not in self._streams:
             return
         code = error.code if isinstance(error, GrpcFailure) else grpc_code(error)
-        begin = b"" if stream.begun else head.RESPONSE
+        begin = b"" if stream.begun else head.response(stream.request_id)
         self._write_headers(stream.id, begin + head.trailers(code, str(error)), end=True)
         self._finish(stream)
 

@@ -16,6 +16,7 @@ from hpack.exceptions import HPACKError, OversizedHeaderListError
 
 from kedge.protocol.errors import GrpcCode
 from kedge.server.grpc.frames import ConnectionFault, ErrorCode
+from kedge.server.request_id import NAME
 
 _MANY_BLOCKS = 256
 _TIMEOUT = re.compile(rb"(\d{1,8})([HMSmun])")
@@ -29,6 +30,7 @@ class Head(NamedTuple):
     Attributes:
         timeout: seconds the client will wait; None when it did not say.
         encoding: of its messages.
+        request_id: as the client sent it; empty when it did not.
     """
 
     method: bytes
@@ -36,7 +38,7 @@ class Head(NamedTuple):
     content_type: bytes
     encoding: bytes
     timeout: float | None
-    request_id: str
+    request_id: bytes
     fields: tuple[tuple[bytes, bytes], ...]
 
     def metadata(self) -> dict[str, str]:
@@ -91,7 +93,7 @@ def _head(fields: tuple[tuple[bytes, bytes], ...]) -> Head:
         content_type=values.get(b"content-type", b""),
         encoding=values.get(b"grpc-encoding", b"identity"),
         timeout=_seconds(values.get(b"grpc-timeout")),
-        request_id=values.get(b"x-request-id", b"").decode("latin-1"),
+        request_id=values.get(NAME, b""),
         fields=fields,
     )
 
@@ -128,8 +130,14 @@ RESPONSE = (
     + _literal(b"content-type", b"application/grpc")
     + _literal(b"grpc-accept-encoding", b"identity,deflate,gzip")
 )
+_REQUEST_ID = b"\x00" + _string(NAME)
 TRAILERS_OK = _literal(b"grpc-status", b"0")
 UNSUPPORTED_MEDIA_TYPE = b"\x08" + _string(b"415") + _literal(b"content-length", b"0")
+
+
+def response(request_id: str) -> bytes:
+    """The headers of the answer to one request."""
+    return RESPONSE + _REQUEST_ID + _string(request_id.encode("latin-1"))
 
 
 def trailers(code: GrpcCode, message: str) -> bytes:

@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 from kedge.protocol.errors import GrpcCode, InvalidInput
 from kedge.protocol.open_inference import messages
 from kedge.protocol.open_inference.descriptors import HEALTH, INFERENCE
-from kedge.server.grpc.head import Head
+from kedge.server.grpc.connection import Stream
 
 PATHS = tuple(
     f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo"
@@ -21,7 +21,7 @@ _BY_NAME = ("file_by_filename", "file_containing_symbol")
 
 
 async def reflect(
-    head: Head, requests: AsyncGenerator[memoryview, None]
+    call: Stream, requests: AsyncGenerator[memoryview, None]
 ) -> AsyncGenerator[bytes, None]:
     """Answers each question, in order."""
     files = _files()

@@ -29,9 +29,9 @@ from kedge.server.grpc.connection import (
     GrpcConnection,
     GrpcFailure,
     Handler,
+    Stream,
     StreamHandler,
 )
-from kedge.server.grpc.head import Head
 from kedge.server.limits import Limits
 from kedge.server.repository import Entry
 
@@ -122,13 +122,13 @@ class Service:
 
     # -- inference -------------------------------------------------------------------------------
 
-    def _infer_bytes(self, head: Head, raw: memoryview) -> Answer:
+    def _infer_bytes(self, call: Stream, raw: memoryview) -> Answer:
         wire = _parse(messages.ModelInferRequest, raw)
         entry = self._dataplane.find(wire.model_name, wire.model_version)
         try:
             request = codec.decode_request(wire)
-            headers = None if entry.plain else head.metadata()
-            outcome = self._dataplane.begin(entry, request, head.request_id, headers)
+            headers = None if entry.plain else metadata(call)
+            outcome = self._dataplane.begin(entry, request, call.request_id, headers)
             if isinstance(outcome, Job):
                 outcome.encode = partial(_settled, entry)
                 return outcome
@@ -149,14 +149,14 @@ class Service:
             raise
 
     async def stream_infer(
-        self, head: Head, requests: AsyncGenerator[memoryview, None]
+        self, call: Stream, requests: AsyncGenerator[memoryview, None]
     ) -> AsyncGenerator[bytes, None]:
         """Every answer to every request, in order; an error ends its request, not the call."""
         async for raw in requests:
             wire = _parse(messages.ModelInferRequest, raw)
             wants_end = _wants_end(wire)
             try:
-                async with aclosing(self._stream_one(head, wire)) as answers:
+                async with aclosing(self._stream_one(call, wire)) as answers:
                     async for answer in answers:
                         yield _answer(answer)
             except ServingError as error:
@@ -171,12 +171,12 @@ class Service:
                 yield _answer(last)
 
     async def _stream_one(
-        self, head: Head, wire: messages.ModelInferRequest
+        self, call: Stream, wire: messages.ModelInferRequest
     ) -> AsyncGenerator[messages.ModelInferResponse, None]:
         entry = self._dataplane.find(wire.model_name, wire.model_version)
         try:
             request = codec.decode_request(wire)
-            found = self._dataplane.stream(entry, request, head.request_id, head.metadata())
+            found = self._dataplane.stream(entry, request, call.request_id, metadata(call))
             async with aclosing(found) as answers:
                 async for answer in answers:
                     yield codec.encode_response(answer, raw=request.raw)
@@ -269,6 +269,11 @@ class Service:
         return messages.RepositoryModelUnloadResponse(model_name=name, isUnloaded=True)
 
 
+def metadata(call: Stream) -> dict[str, str]:
+    """A call's headers as a model sees them."""
+    return call.head.metadata() | {"x-request-id": call.request_id}
+
+
 def _wants_end(wire: messages.ModelInferRequest) -> bool:
     """Whether the client asked to be told when a request has had its last answer."""
     if _ASK_FINAL not in wire.parameters:
@@ -315,7 +320,7 @@ def _unary(
 ) -> Handler:
     """From messages to bytes."""
 
-    def handle(head: Head, raw: memoryview) -> Answer:
+    def handle(call: Stream, raw: memoryview) -> Answer:
         outcome = method(_parse(kind, raw))
         if isinstance(outcome, Coroutine):
             return _later(outcome)

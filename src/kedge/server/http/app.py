@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kedge.protocol import v1
 from kedge.protocol.errors import ModelNotReady, ServingError
@@ -25,19 +26,46 @@ from kedge.server.http.streaming import Streaming
 from kedge.server.limits import Limits
 from kedge.server.log import logger
 from kedge.server.metrics import Metrics
+from kedge.server.request_id import NAME, chosen
 
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def make_app(dataplane: DataPlane, metrics: Metrics, limits: Limits) -> Starlette:
+def make_app(dataplane: DataPlane, metrics: Metrics, limits: Limits) -> ASGIApp:
     """The ASGI application over `dataplane`."""
     rest = Rest(dataplane, metrics, limits)
-    return Starlette(
+    app = Starlette(
         routes=[
             Route(path, _guarded(handler), methods=[verb]) for verb, path, handler in rest.table()
         ],
         exception_handlers={HTTPException: _http_error, Exception: _unexpected},
     )
+    return Named(app)
+
+
+class Named:
+    """Every request has an id, its client's or a new one, and every answer says it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = scope["headers"]
+        sent = next((value for name, value in headers if name == NAME), b"")
+        request_id = chosen(sent).encode("latin-1")
+        if request_id != sent:
+            kept = [(name, value) for name, value in headers if name != NAME]
+            scope["headers"] = [*kept, (NAME, request_id)]
+
+        async def named(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), (NAME, request_id)]
+            await send(message)
+
+        await self._app(scope, receive, named)
 
 
 class Rest:
@@ -176,7 +204,7 @@ class Rest:
                 entry,
                 "explain",
                 payload,
-                request.headers.get("x-request-id", ""),
+                request.headers["x-request-id"],
                 dict(request.headers),
             )
         except ServingError as error:
@@ -188,8 +216,6 @@ class Rest:
         body = encode_v1(answer)
         if event is not None:
             body, headers = cloudevents.answer(event, entry.model.name, answer)
-        if request_id := request.headers.get("x-request-id"):
-            headers["x-request-id"] = request_id
         return Response(body, headers=headers)
 
 

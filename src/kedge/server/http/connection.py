@@ -26,8 +26,9 @@ from uvicorn.server import ServerState
 
 from kedge.server.batching import Job
 from kedge.server.http.inference import Headers, Inference, Target, too_large
-from kedge.server.http.reply import Reply, error_reply
+from kedge.server.http.reply import Reply, error_reply, named
 from kedge.server.limits import Limits
+from kedge.server.request_id import NAME, chosen
 
 _LINGER_SECONDS = 2.0
 
@@ -252,6 +253,7 @@ class Connection(HttpToolsProtocol):
             answering.keep_alive = False
             self.pipeline.clear()
             return
+        named(reply, chosen(next((value for name, value in self.headers if name == NAME), b"")))
         self.transport.write(self._encode(reply, keep_alive=False) + b"".join(reply.body))
         if self.transport.can_write_eof():
             self.transport.write_eof()

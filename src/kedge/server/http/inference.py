@@ -19,10 +19,11 @@ from kedge.server.batching import Job
 from kedge.server.dataplane import DataPlane
 from kedge.server.http import cloudevents
 from kedge.server.http.cloudevents import Event
-from kedge.server.http.reply import BINARY, JSON, Reply, error_reply
+from kedge.server.http.reply import BINARY, JSON, Reply, error_reply, named
 from kedge.server.limits import MIB, Limits
 from kedge.server.log import logger
 from kedge.server.repository import Entry
+from kedge.server.request_id import chosen
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -43,7 +44,11 @@ class Target(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What the headers of an inference say."""
+    """What the headers of an inference say.
+
+    Attributes:
+        request_id: the client's, or a new one.
+    """
 
     content_type: str
     content_encoding: bytes
@@ -73,7 +78,7 @@ def read_headers(headers: Headers) -> Facts:
         content_type.decode("latin-1"),
         content_encoding,
         json_length,
-        request_id.decode("latin-1"),
+        chosen(request_id),
         is_event,
     )
 
@@ -113,15 +118,17 @@ class Inference:
         return self._limits.binary_bytes if binary else self._limits.json_bytes
 
     def answer(
-        self, target: Target, headers: Headers, body: bytes
+        self, target: Target, headers: Headers, body: bytes, request_id: str = ""
     ) -> Reply | Job | Coroutine[Any, Any, Reply]:
         """The reply, a job whose `encode` gives it, or a coroutine that does; never raises."""
+        facts = read_headers(headers)
+        if request_id:
+            facts = facts._replace(request_id=request_id)
         try:
             entry = self._dataplane.find(target.model, target.version)
         except ServingError as error:
-            return error_reply(error)
+            return named(error_reply(error), facts.request_id)
         try:
-            facts = read_headers(headers)
             if facts.content_encoding and facts.content_encoding != b"identity":
                 body = decompress(body, facts.content_encoding, self.body_limit(target, headers))
             if target.protocol == "v2":
@@ -137,7 +144,10 @@ class Inference:
                 ):
                     facts = facts._replace(event=cloudevents.read(text_headers(headers), payload))
                     payload = facts.event.data if facts.event is not None else payload
-            model_headers = None if entry.plain else text_headers(headers)
+            model_headers = None
+            if not entry.plain:
+                model_headers = text_headers(headers)
+                model_headers["x-request-id"] = facts.request_id
             outcome = self._dataplane.begin(entry, payload, facts.request_id, model_headers)
             if isinstance(outcome, Job):
                 outcome.encode = partial(self._settled, entry, target, facts)
@@ -146,7 +156,7 @@ class Inference:
                 return self._later(entry, target, payload, outcome, facts)
             return self._encode(entry, target, payload, outcome, facts)
         except Exception as error:
-            return self._failed(entry, target, error)
+            return self._failed(entry, target, facts, error)
 
     def _settled(self, entry: Entry, target: Target, facts: Facts, job: Job) -> Reply:
         try:
@@ -154,7 +164,7 @@ class Inference:
                 raise job.error
             return self._encode(entry, target, job.payload, job.answer, facts)
         except Exception as error:
-            return self._failed(entry, target, error)
+            return self._failed(entry, target, facts, error)
 
     async def _later(
         self,
@@ -167,7 +177,7 @@ class Inference:
         try:
             return self._encode(entry, target, payload, await outcome, facts)
         except Exception as error:
-            return self._failed(entry, target, error)
+            return self._failed(entry, target, facts, error)
 
     def _encode(
         self, entry: Entry, target: Target, payload: Any, outcome: Any, facts: Facts
@@ -186,14 +196,19 @@ class Inference:
             extra = "".join(f"{name}: {value}\r\n" for name, value in named.items()).encode()
         else:
             body, extra = [encode_v1(outcome)], b""
-        if facts.request_id:
-            extra += b"x-request-id: %s\r\n" % facts.request_id.encode("latin-1")
+        extra += b"x-request-id: %s\r\n" % facts.request_id.encode("latin-1")
         entry.metrics.requests[target.protocol, 200] += 1
         return Reply(200, body, content_type, extra)
 
-    def _failed(self, entry: Entry, target: Target, error: Exception) -> Reply:
+    def _failed(self, entry: Entry, target: Target, facts: Facts, error: Exception) -> Reply:
         if not isinstance(error, ServingError):
-            logger.error("model %s: its answer cannot be sent", entry.model.name, exc_info=error)
+            logger.error(
+                "model %s: its answer cannot be sent (request %s)",
+                entry.model.name,
+                facts.request_id,
+                exc_info=error,
+                extra={"request": facts.request_id},
+            )
             error = InferenceError(
                 f"Model {entry.model.name} gave an answer that {target.protocol.upper()} "
                 "cannot carry; its log tells why."
@@ -201,7 +216,7 @@ class Inference:
         reply = error_reply(error)
         entry.metrics.requests[target.protocol, reply.status] += 1
         entry.metrics.errors[error.reason] += 1
-        return reply
+        return named(reply, facts.request_id)
 
 
 def _event_data(outcome: Any) -> Any:

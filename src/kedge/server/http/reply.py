@@ -27,3 +27,9 @@ def error_reply(error: ServingError) -> Reply:
     status = rest_status(error)
     headers = b"retry-after: 1\r\n" if status == 503 else b""
     return Reply(status, [orjson.dumps({"error": str(error)})], headers=headers)
+
+
+def named(reply: Reply, request_id: str) -> Reply:
+    """`reply`, which from now on says which request it answers."""
+    reply.headers += b"x-request-id: %s\r\n" % request_id.encode("latin-1")
+    return reply

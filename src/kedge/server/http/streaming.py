@@ -124,7 +124,7 @@ class Streaming:
         self, request: Request, entry: Entry, protocol: str, payload: Any
     ) -> AsyncGenerator[Any, None]:
         """Counted, and any failure as a `ServingError`."""
-        request_id = request.headers.get("x-request-id", "")
+        request_id = request.headers["x-request-id"]
         metrics = entry.metrics
         try:
             async with aclosing(
@@ -150,8 +150,6 @@ class Streaming:
             await answers.aclose()
             raise
         headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
-        if request_id := request.headers.get("x-request-id"):
-            headers["x-request-id"] = request_id
         return StreamingResponse(
             _written(entry, first, answers, encode),
             media_type="text/event-stream",
