@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
 from functools import partial
 from time import perf_counter
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 import orjson
 
@@ -26,8 +26,11 @@ from kedge.server.joining import key_of, size_of
 from kedge.server.log import RequestLog, logger
 from kedge.server.model import ArrayModel, Headers, Model, row_count
 from kedge.server.repository import Entry, Repository
-from kedge.server.statistics import Statistics
+from kedge.server.statistics import ModelStatistics, Statistics, added
 from kedge.server.streaming import each, settled
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
 
 Verb = Literal["predict", "explain"]
 Answer = Any
@@ -36,8 +39,24 @@ Answer = Any
 EXTENSIONS = ("binary_tensor_data", "model_repository", "statistics", "generate")
 
 
+class Crew(Protocol):
+    """All processes that serve the same ports; this one is among them."""
+
+    def ready(self) -> bool: ...
+
+    async def families(self) -> list[Metric]: ...
+
+    async def statistics(self) -> list[ModelStatistics]: ...
+
+
 class DataPlane:
-    """Everything a transport may ask of the models."""
+    """Everything a transport may ask of the models.
+
+    Attributes:
+        crew: None where this process is the only one.
+    """
+
+    crew: Crew | None = None
 
     def __init__(
         self, repository: Repository, *, version: str = "", log: RequestLog | None = None
@@ -51,11 +70,19 @@ class DataPlane:
     # -- what is here ----------------------------------------------------------------------------
 
     def ready(self) -> bool:
-        """All models can answer."""
+        """All models can answer, in every process."""
+        return self.ready_here() and (self.crew is None or self.crew.ready())
+
+    def ready_here(self) -> bool:
         return all(entry.model.ready for entry in self.repository.entries())
 
     def server_metadata(self) -> ServerMetadata:
         return ServerMetadata("kedge", self._version, EXTENSIONS)
+
+    async def model_statistics(self, name: str = "", version: str = "") -> list[ModelStatistics]:
+        """One model's, or everyone's; those of all processes together."""
+        own = self.statistics.of(name, version)
+        return own if self.crew is None else added(own, await self.crew.statistics())
 
     def model_metadata(self, name: str, version: str = "") -> ModelMetadata:
         return self.repository.find(name, version).model.metadata()

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
-    from prometheus_client.core import Metric
+    from prometheus_client.core import CollectorRegistry, Metric
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 
@@ -123,18 +123,37 @@ class Metrics:
             load.add_metric([model], figures.load_seconds)
         yield from (requests, errors, in_flight, waiting, load)
 
-    def exposition(self, accept: str) -> tuple[bytes, str]:
-        """The page for Prometheus, and its content type: OpenMetrics where it is asked for."""
+    def families(self) -> list[Metric]:
+        """These figures, and those of the process."""
         import prometheus_client
-        from prometheus_client.exposition import choose_encoder
 
         registry = prometheus_client.CollectorRegistry()
         registry.register(self)
         prometheus_client.ProcessCollector(registry=registry)
         prometheus_client.PlatformCollector(registry=registry)
         prometheus_client.GCCollector(registry=registry)
-        encoder, content_type = choose_encoder(accept)
-        return encoder(registry), content_type
+        return list(registry.collect())
+
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        return page(self.families(), accept)
+
+
+def page(families: Sequence[Metric], accept: str) -> tuple[bytes, str]:
+    """The page for Prometheus, and its content type: OpenMetrics where it is asked for."""
+    from prometheus_client.exposition import choose_encoder
+
+    encoder, content_type = choose_encoder(accept)
+    return encoder(cast("CollectorRegistry", _Collected(families))), content_type
+
+
+class _Collected:
+    """As much of a registry as the encoders ask for."""
+
+    def __init__(self, families: Sequence[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Sequence[Metric]:
+        return self._families
 
 
 def _cumulative(histogram: Histogram) -> list[tuple[str, float]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,6 +14,8 @@ from kedge.server.errors import PortInUse, StartFailure
 
 BACKLOG = 2048
 _LISTEN = "0A"
+
+Factory = Callable[[], asyncio.Protocol]
 
 
 def bind(address: str, port: int, flag: str) -> socket.socket:
@@ -36,6 +40,43 @@ def listen(sock: socket.socket, flag: str) -> None:
         address, port = sock.getsockname()[:2]
         sock.close()
         raise _cannot_bind(error, address, port, flag) from error
+
+
+class Ports:
+    """The listening sockets of a server that is one process.
+
+    They are bound when this is made, so that a port in use is told before a model is loaded.
+    """
+
+    def __init__(self, address: str, http_port: int, grpc_port: int | None) -> None:
+        self.http = bind(address, http_port, "http_port")
+        self.grpc = None if grpc_port is None else bind(address, grpc_port, "grpc_port")
+        self._listeners: list[asyncio.Server] = []
+
+    async def open(self, http: Factory, grpc: Factory | None) -> None:
+        """Accepts. gRPC first: whoever sees the HTTP port open may use both."""
+        loop = asyncio.get_running_loop()
+        if self.grpc is not None and grpc is not None:
+            listen(self.grpc, "grpc_port")
+            self._listeners.append(await loop.create_server(grpc, sock=self.grpc))
+        listen(self.http, "http_port")
+        self._listeners.append(await loop.create_server(http, sock=self.http))
+
+    def close(self) -> None:
+        for listener in self._listeners:
+            listener.close()
+
+    @property
+    def http_port(self) -> int:
+        return number_of(self.http)
+
+    @property
+    def grpc_port(self) -> int | None:
+        return None if self.grpc is None else number_of(self.grpc)
+
+
+def number_of(sock: socket.socket) -> int:
+    return int(sock.getsockname()[1])
 
 
 def _cannot_bind(error: OSError, address: str, port: int, flag: str) -> StartFailure:

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 from kedge.protocol.errors import ModelNotFound, ModelNotReady, ServingError
 from kedge.server.batching import DEFAULT_BATCHING, Batching, Queue
@@ -104,12 +104,24 @@ class Entry:
         self.model.unload()
 
 
+class Changes(Protocol):
+    """Other processes that hold the same models: a change is theirs too, or nobody's."""
+
+    async def load(self, name: str) -> None: ...
+
+    async def unload(self, name: str) -> None: ...
+
+
 class Repository:
     """Models by name. Changed from the event loop only.
 
     Attributes:
         streaming: the names of the models that stream.
+        changes: who brings about a change that a client asks for; None where this process is
+            the only one.
     """
+
+    changes: Changes | None = None
 
     def __init__(
         self,
@@ -185,36 +197,65 @@ class Repository:
 
     async def load(self, name: str) -> Entry:
         """Loads a model, or loads it anew; the one being served answers until then."""
-        if self._loader is None:
-            return await self._reload(self.find(name))
-        try:
-            fresh = self._loader(name)
-        except ModelFileMissing as error:
-            raise ModelNotFound(name) from error
-        return await self.start(fresh, threaded=True)
+        if self.changes is not None:
+            await self.changes.load(name)
+            return self.find(name)
+        fresh = await self.prepare(name)
+        self.place(fresh)
+        return fresh
 
-    async def _reload(self, entry: Entry) -> Entry:
-        await load(entry, threaded=True)
+    async def prepare(self, name: str, *, threaded: bool = True) -> Entry:
+        """The model of a name, loaded and tried, which nobody is answered by yet.
+
+        Where no loader finds models by name, the one that is here is loaded anew in its place.
+        """
+        if self._loader is None:
+            entry = self.find(name)
+        else:
+            try:
+                entry = self._entry(self._loader(name))
+            except ModelFileMissing as error:
+                raise ModelNotFound(name) from error
+        await load(entry, threaded=threaded)
         return entry
 
-    async def start(self, model: Model, *, threaded: bool = False) -> Entry:
-        """Loads and warms `model`, then puts it in the place of the one of its name.
+    def place(self, fresh: Entry) -> None:
+        """Puts a prepared model in the place of the one of its name."""
+        name = fresh.model.name
+        previous = self._entries.get(name)
+        self._entries[name] = fresh
+        self._note_streaming()
+        self._unloaded.pop(name, None)
+        if previous is not None and previous.model is not fresh.model:
+            previous.retire()
 
-        Beside requests it loads in a thread; at the start in the main one, where some frameworks
-        insist on being imported.
+    def discard(self, fresh: Entry) -> None:
+        """Gives up a prepared model."""
+        if self._entries.get(fresh.model.name) is not fresh:
+            fresh.stop()
+
+    async def start(self, model: Model) -> Entry:
+        """Loads and warms `model`, and serves it.
+
+        At the start a model is loaded in the main thread, where some frameworks insist on being
+        imported; later beside requests, in another.
         """
         fresh = self._entry(model)
         if not model.ready:  # A script may have loaded it when it made it.
-            await load(fresh, threaded=threaded)
-        previous = self._entries.get(model.name)
-        self._entries[model.name] = fresh
-        self._note_streaming()
-        self._unloaded.pop(model.name, None)
-        if previous is not None and previous.model is not model:
-            previous.retire()
+            await load(fresh)
+        self.place(fresh)
         return fresh
 
-    def unload(self, name: str) -> None:
+    async def unload(self, name: str) -> None:
+        """The model is gone when this returns, but for requests that have begun."""
+        self.find(name)
+        if self.changes is not None:
+            await self.changes.unload(name)
+        else:
+            self.remove(name)
+
+    def remove(self, name: str) -> None:
+        """Unloads a model of this process."""
         entry = self.find(name)
         del self._entries[name]
         self._note_streaming()

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from email.utils import formatdate
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from uvicorn.config import Config
 
@@ -31,7 +30,7 @@ from kedge.server.log import LogForm, RequestLog, logger
 from kedge.server.metrics import Metrics
 from kedge.server.model import Model
 from kedge.server.options import Options, parse_script
-from kedge.server.ports import bind, listen
+from kedge.server.ports import Factory, Ports
 from kedge.server.predictor import PredictorConfig, Predictors
 from kedge.server.repository import Loader, Repository
 
@@ -40,6 +39,20 @@ if TYPE_CHECKING:
 
 IDLE_SECONDS = 0.5
 _TICK_SECONDS = 1.0
+
+
+class Door(Protocol):
+    """Where connections come in."""
+
+    @property
+    def http_port(self) -> int: ...
+
+    @property
+    def grpc_port(self) -> int | None: ...
+
+    async def open(self, http: Factory, grpc: Factory | None) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class ModelServer:
@@ -71,8 +84,7 @@ class ModelServer:
         self._grace = grace_seconds
         self._address = bind_address
         self._ports = (http_port, grpc_port)
-        self._http_socket: socket.socket | None = None
-        self._grpc_socket: socket.socket | None = None
+        self._door: Door | None = None
         self._grpc: GrpcServer | None = None
         self._stop = asyncio.Event()
         self._signals = 0
@@ -169,10 +181,7 @@ class ModelServer:
 
     def bind(self) -> None:
         """Takes the ports, so that a port in use is told before a model is loaded."""
-        http_port, grpc_port = self._ports
-        self._http_socket = bind(self._address, http_port, "http_port")
-        if grpc_port is not None:
-            self._grpc_socket = bind(self._address, grpc_port, "grpc_port")
+        self._door = Ports(self._address, *self._ports)
 
     async def serve(self, models: Sequence[Model]) -> None:
         """Loads `models`, listens, and returns when told to stop and idle."""
@@ -186,7 +195,7 @@ class ModelServer:
     ) -> AsyncIterator[None]:
         """Serves `models` within the block; as part of another program, signals are its affair."""
         loop = asyncio.get_running_loop()
-        if self._http_socket is None:
+        if self._door is None:
             self.bind()
         for model in models:
             await self.repository.start(self._attach(model))
@@ -201,7 +210,7 @@ class ModelServer:
             self._log.start(loop)
         self._tick(loop)
         try:
-            await self._listen(loop)
+            await self._open(loop)
             yield
         finally:
             await self._close()
@@ -214,35 +223,31 @@ class ModelServer:
         self._signals += 1
         self._stop.set()
 
-    async def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
-        assert self._http_socket is not None
-        if self._grpc_socket is not None:
+    async def _open(self, loop: asyncio.AbstractEventLoop) -> None:
+        assert self._door is not None
+        if self.grpc_port is not None:
             from kedge.server.grpc.service import GrpcServer
 
             self._grpc = GrpcServer(self.dataplane, self._limits)
-            listen(self._grpc_socket, "grpc_port")
-            await self._grpc.start(loop, self._grpc_socket)
-        listen(self._http_socket, "http_port")
-        self._listener = await loop.create_server(
-            lambda: Connection(self._shared, loop), sock=self._http_socket
-        )
+            self._grpc.tick(loop.time())
+        connect = self._grpc.connect if self._grpc is not None else None
+        await self._door.open(lambda: Connection(self._shared, loop), connect)
         logger.info(
             "serving %s on http port %d%s",
             ", ".join(self.repository.names()) or "no model yet",
             self.http_port,
-            f" and grpc port {self.grpc_port}" if self._grpc_socket is not None else "",
+            f" and grpc port {self.grpc_port}" if self._grpc is not None else "",
         )
 
     @property
     def http_port(self) -> int:
-        assert self._http_socket is not None
-        return int(self._http_socket.getsockname()[1])
+        assert self._door is not None
+        return self._door.http_port
 
     @property
     def grpc_port(self) -> int | None:
-        if self._grpc_socket is None:
-            return None
-        return int(self._grpc_socket.getsockname()[1])
+        assert self._door is not None
+        return self._door.grpc_port
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
@@ -276,9 +281,10 @@ class ModelServer:
 
     async def _close(self) -> None:
         self._ticking.cancel()
-        for listener in (getattr(self, "_listener", None), self._grpc):
-            if listener is not None:
-                listener.close()
+        if self._door is not None:
+            self._door.close()
+        if self._grpc is not None:
+            self._grpc.close()
         self._shared.close_idle()
         for connection in list(self._shared.state.connections):
             connection.transport.close()

@@ -93,3 +93,29 @@ class Statistics:
 
 def _duration(histogram: Histogram) -> Duration:
     return Duration(sum(histogram.counts), int(histogram.total * 1e9))
+
+
+def added(own: list[ModelStatistics], all_of_them: list[ModelStatistics]) -> list[ModelStatistics]:
+    """For each of `own`, the sum of what is told of it in `all_of_them`."""
+    found: dict[tuple[str, str], ModelStatistics] = {}
+    for one in all_of_them:
+        key = one.name, one.version
+        found[key] = _sum(found[key], one) if key in found else one
+    return [found.get((one.name, one.version), one) for one in own]
+
+
+def _sum(one: ModelStatistics, other: ModelStatistics) -> ModelStatistics:
+    durations = {
+        name: Duration(
+            duration.count + other.durations[name].count, duration.ns + other.durations[name].ns
+        )
+        for name, duration in one.durations.items()
+    }
+    return ModelStatistics(
+        name=one.name,
+        version=one.version,
+        last_inference=max(one.last_inference, other.last_inference),
+        inference_count=one.inference_count + other.inference_count,
+        execution_count=one.execution_count + other.execution_count,
+        durations=durations,
+    )

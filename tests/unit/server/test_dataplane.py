@@ -179,7 +179,7 @@ async def test_a_model_replaced_and_unloaded() -> None:
     await repository.load("m")
     assert [model.ready for model in made] == [False, True]
     assert repository.index() == [{"name": "m", "state": "READY", "reason": ""}]
-    repository.unload("m")
+    await repository.unload("m")
     assert repository.index() == [{"name": "m", "state": "UNAVAILABLE", "reason": "unloaded"}]
     assert repository.index(only_ready=True) == []
     with pytest.raises(ModelNotFound):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
 from functools import partial
@@ -43,7 +42,7 @@ Request = TypeVar("Request", bound=Message)
 
 
 class GrpcServer:
-    """The listener, its connections, and the table of methods.
+    """Its connections, and the table of methods.
 
     Attributes:
         methods: by path; a handler gives the serialized answer, or a coroutine of it.
@@ -65,13 +64,10 @@ class GrpcServer:
         self.served = 0
         self.now = 0.0
         self._limits = limits
-        self._listener: asyncio.Server | None = None
 
-    async def start(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
-        self.now = loop.time()
-        self._listener = await loop.create_server(
-            lambda: GrpcConnection(self, self._limits, loop), sock=sock
-        )
+    def connect(self) -> GrpcConnection:
+        """A connection that is about to be made."""
+        return GrpcConnection(self, self._limits, asyncio.get_running_loop())
 
     @property
     def busy(self) -> bool:
@@ -87,8 +83,6 @@ class GrpcServer:
             connection.drain()
 
     def close(self) -> None:
-        if self._listener is not None:
-            self._listener.close()
         for connection in list(self.connections):
             connection.close()
 
@@ -209,9 +203,9 @@ class Service:
     def model_metadata(self, request: messages.ModelMetadataRequest) -> Message:
         return codec.encode_metadata(self._dataplane.model_metadata(request.name, request.version))
 
-    def statistics(self, request: messages.ModelStatisticsRequest) -> Message:
+    async def statistics(self, request: messages.ModelStatisticsRequest) -> Message:
         answer = messages.ModelStatisticsResponse()
-        for one in self._dataplane.statistics.of(request.name, request.version):
+        for one in await self._dataplane.model_statistics(request.name, request.version):
             wire = answer.model_stats.add(
                 name=one.name,
                 version=one.version,
@@ -263,9 +257,9 @@ class Service:
             raise ModelNotReady(name, str(error)) from error
         return messages.RepositoryModelLoadResponse(model_name=name, isLoaded=entry.model.ready)
 
-    def unload(self, request: messages.RepositoryModelUnloadRequest) -> Message:
+    async def unload(self, request: messages.RepositoryModelUnloadRequest) -> Message:
         name = request.model_name or request.repository_name
-        self._repository.unload(name)
+        await self._repository.unload(name)
         return messages.RepositoryModelUnloadResponse(model_name=name, isUnloaded=True)
 
 

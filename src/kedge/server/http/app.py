@@ -25,7 +25,7 @@ from kedge.server.http.reply import error_reply
 from kedge.server.http.streaming import Streaming
 from kedge.server.limits import Limits
 from kedge.server.log import logger
-from kedge.server.metrics import Metrics
+from kedge.server.metrics import Metrics, page
 from kedge.server.request_id import NAME, chosen
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -142,12 +142,16 @@ class Rest:
     async def statistics(self, request: Request) -> Response:
         """Of one model; of all under `/v2/models/stats`."""
         params = request.path_params
-        found = self._dataplane.statistics.of(params.get("name", ""), params.get("version", ""))
+        found = await self._dataplane.model_statistics(
+            params.get("name", ""), params.get("version", "")
+        )
         return _json({"model_stats": [one.to_json() for one in found]})
 
     async def metrics(self, request: Request) -> Response:
-        page, content_type = self._metrics.exposition(request.headers.get("accept", ""))
-        return Response(page, headers={"content-type": content_type})
+        crew = self._dataplane.crew
+        families = self._metrics.families() if crew is None else await crew.families()
+        text, content_type = page(families, request.headers.get("accept", ""))
+        return Response(text, headers={"content-type": content_type})
 
     # -- the document ----------------------------------------------------------------------------
 
@@ -185,7 +189,7 @@ class Rest:
 
     async def unload(self, request: Request) -> Response:
         name = request.path_params["name"]
-        self._dataplane.repository.unload(name)
+        await self._dataplane.repository.unload(name)
         return _json({"name": name, "unload": True})
 
     # -- explain ---------------------------------------------------------------------------------
