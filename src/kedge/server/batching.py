@@ -18,7 +18,7 @@ from time import perf_counter
 from typing import Any, Literal
 
 from kedge.protocol.errors import DeadlineExceeded, InferenceError
-from kedge.server.execution import Pace, Task, Worker, overloaded
+from kedge.server.execution import MODEL_FAULTS, Pace, Task, Worker, overloaded
 from kedge.server.joining import Key, Unsplittable, is_suspect, join, split
 from kedge.server.limits import DEFAULT_LIMITS, MIB, Limits
 from kedge.server.log import logger
@@ -333,13 +333,13 @@ class Queue:
             self.joins = False
             logger.warning("model %s: requests are no longer joined: %s", self._model.name, error)
             return [self._alone(job) for job in batch]
-        except Exception:
+        except MODEL_FAULTS:
             return self._apart(batch)
 
     def _alone(self, job: Job) -> Any:
         try:
             return self._model.compute(job.rows, job.outputs)
-        except Exception as error:
+        except MODEL_FAULTS as error:
             return error
 
     def _apart(self, batch: list[Job]) -> list[Any]:

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, cast
 
 import orjson
 
@@ -22,12 +21,13 @@ from kedge.protocol.errors import InferenceError, InvalidInput, ServingError, Un
 from kedge.protocol.inference import InferRequest, InferResponse, ModelMetadata, ServerMetadata
 from kedge.protocol.open_inference import rest
 from kedge.server.batching import Job, Queue, took_too_long
+from kedge.server.execution import MODEL_FAULTS
 from kedge.server.joining import key_of, size_of
 from kedge.server.log import RequestLog, logger
 from kedge.server.model import ArrayModel, Headers, Model, row_count
 from kedge.server.repository import Entry, Repository
 from kedge.server.statistics import ModelStatistics, Statistics, added
-from kedge.server.streaming import each, settled
+from kedge.server.streaming import END, Talk, settled
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -128,7 +128,7 @@ class DataPlane:
                 return self._at_once(entry, payload, request_id, rows, outputs, started)
         except ServingError:
             raise
-        except Exception as error:
+        except MODEL_FAULTS as error:
             raise failed(model, error, request_id) from error
         job = Job(rows, outputs, count, size_of(rows))
         job.key = key
@@ -167,7 +167,7 @@ class DataPlane:
         if job.error is None:
             try:
                 job.answer = model.answer(job.payload, job.results)
-            except Exception as error:
+            except MODEL_FAULTS as error:
                 job.error = error
         if job.error is not None and not isinstance(job.error, ServingError):
             job.error = failed(model, job.error, job.request_id)
@@ -188,17 +188,24 @@ class DataPlane:
     ) -> Answer:
         """The long way: any model, any step, here or in its thread."""
         seconds = self.repository.limits.request_seconds
+        deadline = asyncio.get_running_loop().time() + seconds if seconds else None
         try:
-            async with asyncio.timeout(seconds or None):
+            async with asyncio.timeout_at(deadline):
                 if entry.gate is None:
-                    return await self._steps(entry, verb, payload, request_id, headers)
+                    return await self._steps(entry, verb, payload, request_id, headers, deadline)
                 async with entry.gate:
-                    return await self._steps(entry, verb, payload, request_id, headers)
+                    return await self._steps(entry, verb, payload, request_id, headers, deadline)
         except TimeoutError as error:
             raise took_too_long(entry.model.name, seconds) from error
 
     async def _steps(
-        self, entry: Entry, verb: Verb, payload: Any, request_id: str, headers: Headers
+        self,
+        entry: Entry,
+        verb: Verb,
+        payload: Any,
+        request_id: str,
+        headers: Headers,
+        deadline: float | None,
     ) -> Answer:
         model, metrics = entry.model, entry.metrics
         metrics.in_flight += 1
@@ -216,15 +223,11 @@ class DataPlane:
 
         try:
             question = await step("preprocess", partial(model.preprocess, payload, headers))
-            result = await step(verb, self._main_step(entry, verb, question, headers))
+            result = await step(verb, self._main_step(entry, verb, question, headers, deadline))
             result = await step("postprocess", partial(model.postprocess, result, headers))
             return _checked(model, payload, result)
-        except ServingError:
-            raise
-        except NotImplementedError as error:
-            raise Unsupported(f"Model {model.name}: {error or 'not implemented'}") from error
-        except Exception as error:
-            raise failed(model, error, request_id) from error
+        except MODEL_FAULTS as error:
+            blame(model, error, request_id)
         finally:
             metrics.in_flight -= 1
             entry.release()
@@ -245,41 +248,43 @@ class DataPlane:
             outcome = self.run(entry, payload, request_id, headers)
             yield await outcome if inspect.isawaitable(outcome) else outcome
             return
-        model, metrics = entry.model, entry.metrics
-        metrics.in_flight += 1
-        entry.hold()
+        model = entry.model
         started = perf_counter()
+        talk = Talk(entry, self.repository.limits.request_seconds)
+
+        async def predict() -> Any:
+            return model.predict(await settled(model.preprocess(payload, headers)), headers)
+
+        async def finish(item: Any) -> Answer:
+            return _checked(model, payload, await settled(model.postprocess(item, headers)))
+
         try:
-            question = await settled(model.preprocess(payload, headers))
-            async with aclosing(each(entry.worker, model.predict(question, headers))) as results:
-                async for result in results:
-                    answer = await settled(model.postprocess(result, headers))
-                    yield _checked(model, payload, answer)
-        except ServingError:
-            raise
-        except Exception as error:
-            raise failed(model, error, request_id) from error
+            await talk.begin(partial(_guarded, model, request_id, predict))
+            following = partial(_guarded, model, request_id, partial(talk.next, finish))
+            while (answer := await following()) is not END:
+                yield answer
         finally:
-            metrics.in_flight -= 1
-            entry.release()
+            await talk.end()
             self._note(entry, request_id, 0.0, perf_counter() - started, 0.0)
 
     def _main_step(
-        self, entry: Entry, verb: Verb, payload: Any, headers: Headers
+        self, entry: Entry, verb: Verb, payload: Any, headers: Headers, deadline: float | None
     ) -> Callable[[], Any]:
         model = entry.model
         method = model.predict if verb == "predict" else model.explain
         if inspect.iscoroutinefunction(method) or model.forwards(verb):
             return partial(method, payload, headers)
-        return partial(self._synchronous, entry, partial(method, payload, headers))
+        return partial(self._synchronous, entry, partial(method, payload, headers), deadline)
 
-    async def _synchronous(self, entry: Entry, work: Callable[[], Any]) -> Any:
+    async def _synchronous(
+        self, entry: Entry, work: Callable[[], Any], deadline: float | None
+    ) -> Any:
         if entry.pace.inline:
             started = perf_counter()
             outcome = work()
             seconds = perf_counter() - started
         else:
-            outcome, seconds = await entry.worker.run(work)
+            outcome, seconds = await entry.worker.run(work, deadline)
         entry.pace.note(seconds)
         return await outcome if inspect.isawaitable(outcome) else outcome
 
@@ -302,6 +307,29 @@ def _checked(model: Model, payload: Any, result: Any) -> Any:
     return result.select(payload.outputs)
 
 
+async def _guarded(model: Model, request_id: str, step: Callable[[], Awaitable[Any]]) -> Any:
+    """What a model's step gives, or the error that the client is told."""
+    try:
+        return await step()
+    except MODEL_FAULTS as error:
+        blame(model, error, request_id)
+
+
+def blame(model: Model, error: BaseException, request_id: str) -> NoReturn:
+    """Raises what the client is told when a model's step raised `error`.
+
+    A cancellation is the model's own fault where nobody cancelled the request: it would leave its
+    client without an answer.
+    """
+    task = asyncio.current_task()
+    cancelled = isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling())
+    if cancelled or isinstance(error, ServingError):
+        raise error
+    if isinstance(error, NotImplementedError):
+        raise Unsupported(f"Model {model.name}: {error or 'not implemented'}") from error
+    raise failed(model, error, request_id) from error
+
+
 def failed(model: Model, error: BaseException, request_id: str) -> InferenceError:
     """What the client is told when a model raised: its name, and nothing of what it said."""
     logger.error(
@@ -311,4 +339,9 @@ def failed(model: Model, error: BaseException, request_id: str) -> InferenceErro
         exc_info=error,
         extra={"request": request_id},
     )
+    if isinstance(error, MemoryError):
+        return InferenceError(
+            f"Model {model.name} ran out of memory while answering.",
+            fix="Send fewer rows at once, or raise the predictor's limits.memory.",
+        )
     return InferenceError(f"Model {model.name} failed while answering; its log tells why.")

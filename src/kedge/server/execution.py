@@ -11,13 +11,16 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
-from queue import SimpleQueue
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from statistics import median
 from time import perf_counter
 from typing import Any
 
 from kedge.protocol.errors import Overloaded
 
+MODEL_FAULTS = (Exception, SystemExit, asyncio.CancelledError)
+"""What a model may raise: one that calls `sys.exit` ends its request, not the server."""
 QUICK_SECONDS = 0.005
 MOST_GIVEN_UP = 8
 _WINDOW = 9
@@ -75,11 +78,12 @@ class Task:
 
     Attributes:
         answer: what it gave; None before, and when it raised or was cancelled.
+        begun: a thread works on it, or has.
         error: what it raised.
         seconds: how long it took, without the wait.
     """
 
-    __slots__ = ("answer", "cancelled", "done", "error", "seconds", "work")
+    __slots__ = ("answer", "begun", "cancelled", "done", "error", "seconds", "work")
 
     def __init__(self, work: Callable[[], Any], done: Callable[[Task], None]) -> None:
         self.work = work
@@ -87,6 +91,7 @@ class Task:
         self.answer: Any = None
         self.error: BaseException | None = None
         self.seconds = 0.0
+        self.begun = False
         self.cancelled = False
 
     def cancel(self) -> None:
@@ -96,6 +101,7 @@ class Task:
     def run(self) -> None:
         if self.cancelled:
             return
+        self.begun = True
         started = perf_counter()
         try:
             self.answer = self.work()
@@ -122,6 +128,10 @@ class Worker:
     def submit(self, work: Callable[[], Any], done: Callable[[Task], None]) -> Task:
         """Calls `done` on this event loop when `work` is."""
         task = Task(work, done)
+        self._put(task)
+        return task
+
+    def _put(self, task: Task) -> None:
         if self._inbox is None:
             self._inbox = SimpleQueue()
             arguments = (self._inbox, asyncio.get_running_loop())
@@ -129,16 +139,23 @@ class Worker:
                 target=_work, args=arguments, name=f"model-{self._name}", daemon=True
             ).start()
         self._inbox.put(task)
-        return task
 
-    async def run(self, work: Callable[[], Any]) -> tuple[Any, float]:
-        """The answer, and the seconds it took without the wait."""
-        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async def run(
+        self, work: Callable[[], Any], deadline: float | None = None
+    ) -> tuple[Any, float]:
+        """The answer, and the seconds it took without the wait.
+
+        Who is cancelled at his `deadline` leaves the thread to the work that it hangs in.
+        """
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[None] = loop.create_future()
         task = self.submit(work, lambda _: None if ended.done() else ended.set_result(None))
         try:
             await ended
         except asyncio.CancelledError:
             task.cancel()
+            if deadline is not None and loop.time() >= deadline and task.begun:
+                self.abandon(task)
             raise
         if task.error is not None:
             raise task.error
@@ -160,7 +177,13 @@ class Worker:
 
         task.done = returned
         self._given_up.append(task)
+        behind = _drained(self._inbox)
         self.stop()
+        for one in behind:
+            if one is task:
+                self._given_up.remove(task)  # It had not begun, and never will.
+            else:
+                self._put(one)
         return True
 
     def stop(self) -> None:
@@ -168,6 +191,15 @@ class Worker:
         if self._inbox is not None:
             self._inbox.put(None)
             self._inbox = None
+
+
+def _drained(inbox: Inbox) -> list[Task]:
+    """What waits behind the work that a thread hangs in."""
+    behind = []
+    with suppress(Empty):
+        while (task := inbox.get_nowait()) is not None:
+            behind.append(task)
+    return behind
 
 
 def _work(inbox: Inbox, loop: asyncio.AbstractEventLoop) -> None:
@@ -181,17 +213,25 @@ def _work(inbox: Inbox, loop: asyncio.AbstractEventLoop) -> None:
 
 
 class Gate:
-    """At most so many at once, and so many that wait; the rest is refused."""
+    """At most so many at once, and so many that wait; the rest is refused.
+
+    Attributes:
+        free: places that nobody has.
+    """
 
     def __init__(self, name: str, at_once: int, waiting: int) -> None:
         self._name = name
-        self._free = at_once
+        self.free = at_once
         self._most = waiting
         self._waiters: deque[asyncio.Future[None]] = deque()
 
-    async def __aenter__(self) -> None:
-        if self._free > 0:
-            self._free -= 1
+    @property
+    def waiting(self) -> int:
+        return len(self._waiters)
+
+    async def enter(self) -> None:
+        if self.free > 0:
+            self.free -= 1
             return
         if len(self._waiters) >= self._most:
             raise overloaded(self._name, len(self._waiters))
@@ -201,22 +241,25 @@ class Gate:
             await turn
         except asyncio.CancelledError:
             if not turn.cancelled():
-                self._next()  # Its turn had come.
+                self.leave()  # Its turn had come.
             elif turn in self._waiters:
                 self._waiters.remove(turn)
             raise
 
-    async def __aexit__(self, *raised: object) -> None:
-        self._next()
-
-    def _next(self) -> None:
+    def leave(self) -> None:
         """The place goes to who waits longest."""
         while self._waiters:
             turn = self._waiters.popleft()
             if not turn.done():
                 turn.set_result(None)
                 return
-        self._free += 1
+        self.free += 1
+
+    async def __aenter__(self) -> None:
+        await self.enter()
+
+    async def __aexit__(self, *raised: object) -> None:
+        self.leave()
 
 
 def overloaded(name: str, waiting: int) -> Overloaded:

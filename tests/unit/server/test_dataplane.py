@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 from tests.unit.server.models import Broken, BrokenArrays, Doubler, Echo, Steps, WrongAnswer
 
+from kedge.protocol.datatypes import Array
 from kedge.protocol.errors import (
     InferenceError,
     InvalidInput,
@@ -17,10 +20,11 @@ from kedge.protocol.errors import (
     Unsupported,
 )
 from kedge.protocol.inference import InferRequest, InferResponse, RequestedOutput
+from kedge.protocol.v1 import Rows
 from kedge.server.dataplane import DataPlane
 from kedge.server.log import RequestLog
 from kedge.server.metrics import Metrics
-from kedge.server.model import Model
+from kedge.server.model import Headers, Model
 from kedge.server.repository import Entry, Repository
 
 
@@ -197,3 +201,48 @@ async def test_text_labels_travel_as_bytes() -> None:
     assert await run(plane, plane.find("m", ""), {"instances": [[1, 2]]}) == {
         "predictions": ["setosa"]
     }
+
+
+class Raising(Model):
+    def __init__(self, name: str, error: BaseException) -> None:
+        super().__init__(name)
+        self.error = error
+
+    def predict(self, payload: Any, headers: Headers) -> Any:
+        raise self.error
+
+
+class RaisingArrays(Doubler):
+    def __init__(self, name: str, error: BaseException) -> None:
+        super().__init__(name)
+        self.error = error
+
+    def warm_up(self) -> Any:
+        return None
+
+    def compute(self, rows: Rows, outputs: tuple[str, ...]) -> Mapping[str, Array]:
+        raise self.error
+
+
+@pytest.mark.parametrize("kind", [Raising, RaisingArrays])
+@pytest.mark.parametrize("inline", [True, False])
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (MemoryError(), "Model m ran out of memory while answering. Fix: Send fewer rows at once"),
+        (SystemExit(3), "Model m failed while answering"),
+        (asyncio.CancelledError(), "Model m failed while answering"),
+        (StopIteration(), "Model m failed while answering"),
+        (RecursionError(), "Model m failed while answering"),
+    ],
+)
+async def test_whatever_a_model_raises_is_told_as_its_failure(
+    kind: type[Any], inline: bool, error: BaseException, told: str
+) -> None:
+    plane = DataPlane(Repository(Metrics()))
+    entry = await plane.repository.start(kind("m", error))
+    entry.pace.inline = inline
+    with pytest.raises(InferenceError, match=told):
+        await run(plane, entry, {"instances": [[1, 2]]})
+    assert entry.metrics.in_flight == 0
+    entry.stop()

@@ -120,6 +120,7 @@ async def test_draining_asks_for_a_new_connection(wire: Wire) -> None:
 async def test_a_half_closed_client_still_gets_its_answer(wire: Wire) -> None:
     wire.send(predict("slow"))
     assert wire.connection.eof_received() is True
+    assert wire.transport.take() == b"HTTP/1.1 100 Continue\r\n\r\n"
     assert answers(await wire.settle())[0][0] == 200
     assert wire.transport.closed
 

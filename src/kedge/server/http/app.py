@@ -21,6 +21,7 @@ from kedge.protocol.errors import ModelNotReady, ServingError
 from kedge.server.dataplane import DataPlane
 from kedge.server.http import cloudevents, openapi
 from kedge.server.http.inference import decompress, encode_v1
+from kedge.server.http.presence import while_present
 from kedge.server.http.reply import error_reply
 from kedge.server.http.streaming import Streaming
 from kedge.server.limits import Limits
@@ -204,12 +205,12 @@ class Rest:
             payload = v1.decode_request(body, request.headers.get("content-type", ""))
             event = cloudevents.read(request.headers, payload)
             payload = event.data if event is not None else payload
-            answer = await self._dataplane.answer(
-                entry,
-                "explain",
-                payload,
-                request.headers["x-request-id"],
-                dict(request.headers),
+            request_id = request.headers["x-request-id"]
+            answer = await while_present(
+                request,
+                self._dataplane.answer(
+                    entry, "explain", payload, request_id, dict(request.headers)
+                ),
             )
         except ServingError as error:
             entry.metrics.errors[error.reason] += 1

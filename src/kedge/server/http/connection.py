@@ -9,6 +9,7 @@ order whoever gives them. Limits on headers, bodies and silence are kept here, f
 from __future__ import annotations
 
 import asyncio
+import socket
 from asyncio import TimerHandle
 from collections.abc import Coroutine
 from functools import partial
@@ -31,6 +32,8 @@ from kedge.server.limits import Limits
 from kedge.server.request_id import NAME, chosen
 
 _LINGER_SECONDS = 2.0
+_PROBE_SECONDS = 0.05
+_TCP_CLOSE = 7
 
 
 class Shared:
@@ -170,7 +173,28 @@ class Connection(HttpToolsProtocol):
         if getattr(self.cycle, "response_started", False):
             return None
         self.cycle.keep_alive = False
+        if self.parser.get_http_version() != "1.0" and not self._pumping:
+            self._probe()
         return True
+
+    def _probe(self) -> None:
+        """Whether the client is gone, or has only said all it will: both look the same.
+
+        A client reads over a 100, which it may be told at any time; the system of one that is gone
+        answers it by a reset.
+        """
+        if self._answering is None or not getattr(self._answering, "response_started", False):
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.loop.call_later(_PROBE_SECONDS, self._look, _PROBE_SECONDS)
+
+    def _look(self, waited: float) -> None:
+        if self.transport.is_closing() or self.cycle is None or self.cycle.response_complete:
+            return
+        connected = self.transport.get_extra_info("socket")
+        if connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _TCP_CLOSE:
+            self.transport.abort()
+        else:
+            self.loop.call_later(waited * 2, self._look, waited * 2)
 
     def _unset_keepalive_if_required(self) -> None:
         """The parent's timer per request is replaced by one sweep for all (`Shared.tick`)."""

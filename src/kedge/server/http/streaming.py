@@ -26,6 +26,7 @@ from kedge.protocol.inference import (
 from kedge.protocol.open_inference import rest
 from kedge.server.dataplane import DataPlane
 from kedge.server.http.inference import decompress, encode_v1
+from kedge.server.http.presence import while_present
 from kedge.server.limits import Limits
 from kedge.server.log import logger
 from kedge.server.repository import Entry
@@ -63,6 +64,10 @@ class Streaming:
         """One answer: the texts of a stream joined, of other outputs the last."""
         entry = self._find(request)
         payload, _ = await self._question(request)
+        whole = await while_present(request, self._whole(request, entry, payload))
+        return Response(v1.encode_response(whole), media_type="application/json")
+
+    async def _whole(self, request: Request, entry: Entry, payload: Any) -> dict[str, Any]:
         whole: dict[str, Any] = {}
         async with aclosing(self._answers(request, entry, "v2", payload)) as answers:
             async for answer in answers:
@@ -71,7 +76,7 @@ class Streaming:
                 whole |= one
                 if isinstance(one.get(TEXT_OUT), str):
                     whole[TEXT_OUT] = text + one[TEXT_OUT]
-        return Response(v1.encode_response(whole), media_type="application/json")
+        return whole
 
     # -- the question ----------------------------------------------------------------------------
 
@@ -143,9 +148,7 @@ class Streaming:
     ) -> Response:
         answers = self._answers(request, entry, protocol, payload)
         try:
-            first = [await anext(answers)]
-        except StopAsyncIteration:
-            first = []
+            first = await while_present(request, _first(answers))
         except BaseException:
             await answers.aclose()
             raise
@@ -155,6 +158,12 @@ class Streaming:
             media_type="text/event-stream",
             headers=headers,
         )
+
+
+async def _first(answers: AsyncGenerator[Any, None]) -> list[Any]:
+    async for answer in answers:
+        return [answer]
+    return []
 
 
 async def _written(
