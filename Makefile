@@ -7,7 +7,7 @@ UV ?= uv
 LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --no-emit-index-url \
 	--no-annotate --custom-compile-command 'make lock' pyproject.toml
 
-.PHONY: setup setup-demo lock fmt check test unit demo bench golden clean
+.PHONY: setup setup-demo frameworks lock fmt check test unit demo bench golden clean
 
 setup: $(VENV)/.dev          ## everything a developer needs
 setup-demo: $(VENV)/.demo    ## only what `make demo` needs
@@ -26,6 +26,10 @@ $(VENV)/.dev: requirements/dev.txt requirements/demo.txt pyproject.toml | $(BIN)
 	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	$(RUN) -m compileall -q src
 	touch $@
+
+frameworks: setup            ## the heavy frameworks, without which their runtimes' tests skip
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements/frameworks.txt \
+		-c requirements/dev.txt
 
 lock:                        ## pin every dependency; dev first, so that both agree
 	$(LOCK) --extra local --extra skops --extra xgboost --extra lightgbm \

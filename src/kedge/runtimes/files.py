@@ -10,8 +10,10 @@ _SHOWN = 10
 _LFS = b"version https://git-lfs"
 
 
-def find_model_file(folder: Path, endings: tuple[str, ...], runtime: str) -> Path:
-    """The one file directly in `folder` with one of the endings."""
+def find_model_file(
+    folder: Path, endings: tuple[str, ...], runtime: str, *, xml: bool = False
+) -> Path:
+    """The one file directly in `folder` with one of the endings; only `xml` may begin as XML."""
     if not folder.exists():
         raise ModelLoadFailed(
             f"The model folder {folder} does not exist.",
@@ -36,7 +38,7 @@ def find_model_file(folder: Path, endings: tuple[str, ...], runtime: str) -> Pat
             f"[{names}] in {folder}.",
             fix=f"Leave one of them in {folder}.",
         )
-    _check_content(found[0])
+    _check_content(found[0], xml=xml)
     return found[0]
 
 
@@ -74,7 +76,7 @@ def _rename_hint(entries: list[Path]) -> str:
     return ""
 
 
-def _check_content(path: Path) -> None:
+def _check_content(path: Path, *, xml: bool) -> None:
     """What no framework needs to be asked: unreadable, empty, a pointer, a web page."""
     try:
         with path.open("rb") as file:
@@ -91,7 +93,8 @@ def _check_content(path: Path) -> None:
             f"{path} is a Git LFS pointer, not the model.",
             fix="Run `git lfs pull` where the file came from and upload what it brings.",
         )
-    if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+    foreign = (b"<!doctype", b"<html") if xml else (b"<!doctype", b"<html", b"<?xml")
+    if head.lstrip().lower().startswith(foreign):
         raise ModelLoadFailed(
             f"{path} is a web page or XML, not a model.",
             fix="The download probably answered an error or login page: fetch the file again.",

@@ -1,7 +1,6 @@
 """What an ONNX file says of itself, read from its bytes: no framework, nothing run.
 
-ONNX is a protocol buffer. The fields that matter are few and stand in the outermost messages, so
-the file is walked, not decoded: weights are stepped over, whatever their size.
+ONNX is a protocol buffer, walked by `protobuf`.
 """
 
 from __future__ import annotations
@@ -11,12 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from kedge.runtimes.protobuf import Damaged, fields, text
 from kedge.server.errors import ModelLoadFailed
-
-Field = int | memoryview
-
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_MOST_FIELD_NUMBER = 1000
 
 
 @dataclass(frozen=True)
@@ -43,10 +38,6 @@ class OnnxFacts:
         return f"IR version {self.ir}, operator sets {opsets or 'none'}{by}"
 
 
-class _Damaged(Exception):
-    """The bytes are no protocol buffer, or end too early."""
-
-
 def read_facts(path: Path) -> OnnxFacts:
     """The facts of an ONNX file; one that is none, or is cut short, is refused."""
     with (
@@ -56,7 +47,7 @@ def read_facts(path: Path) -> OnnxFacts:
     ):
         try:
             return _facts(view)
-        except _Damaged as error:
+        except Damaged as error:
             raise ModelLoadFailed(
                 f"{path} ({len(view)} bytes) is no complete ONNX model: {error}.",
                 fix="Export the model again and check that the upload was complete.",
@@ -69,13 +60,13 @@ def _facts(view: memoryview) -> OnnxFacts:
     custom: dict[str, dict[str, None]] = {}
     data_files: dict[str, None] = {}
     has_graph = False
-    for number, value in _fields(view):
+    for number, value in fields(view):
         if number == 1 and isinstance(value, int):
             ir = value
         elif number == 2:
-            producer = _text(value)
+            producer = text(value)
         elif number == 3:
-            version = _text(value)
+            version = text(value)
         elif number == 7 and isinstance(value, memoryview):
             has_graph = True
             _read_graph(value, custom, data_files)
@@ -83,7 +74,7 @@ def _facts(view: memoryview) -> OnnxFacts:
             domain, opset = _opset(value)
             opsets[domain] = opset
     if not has_graph or not ir:
-        raise _Damaged("it has no graph" if ir else "it has no IR version, as every ONNX file does")
+        raise Damaged("it has no graph" if ir else "it has no IR version, as every ONNX file does")
     return OnnxFacts(
         ir=ir,
         producer=f"{producer} {version}".strip(),
@@ -95,9 +86,9 @@ def _facts(view: memoryview) -> OnnxFacts:
 
 def _opset(view: memoryview) -> tuple[str, int]:
     domain, version = "", 0
-    for number, value in _fields(view):
+    for number, value in fields(view):
         if number == 1:
-            domain = _text(value)
+            domain = text(value)
         elif number == 2 and isinstance(value, int):
             version = value
     return domain or "ai.onnx", version
@@ -106,7 +97,7 @@ def _opset(view: memoryview) -> tuple[str, int]:
 def _read_graph(
     view: memoryview, custom: dict[str, dict[str, None]], data_files: dict[str, None]
 ) -> None:
-    for number, value in _fields(view):
+    for number, value in fields(view):
         if number == 1 and isinstance(value, memoryview):
             operator, domain = _node(value)
             if not _is_known(domain):
@@ -125,63 +116,18 @@ def _is_known(domain: str) -> bool:
 
 def _node(view: memoryview) -> tuple[str, str]:
     operator = domain = ""
-    for number, value in _fields(view):
+    for number, value in fields(view):
         if number == 4:
-            operator = _text(value)
+            operator = text(value)
         elif number == 7:
-            domain = _text(value)
+            domain = text(value)
     return operator, domain
 
 
 def _locations(view: memoryview) -> Iterator[str]:
     """The file that holds a tensor's values, where it is not this one."""
-    for number, value in _fields(view):
+    for number, value in fields(view):
         if number == 13 and isinstance(value, memoryview):
-            entry = {key: _text(text) for key, text in _fields(value)}
+            entry = {key: text(one) for key, one in fields(value)}
             if entry.get(1) == "location":
                 yield entry.get(2, "")
-
-
-def _text(value: Field) -> str:
-    return bytes(value).decode("utf-8", "replace") if isinstance(value, memoryview) else ""
-
-
-def _fields(view: memoryview) -> Iterator[tuple[int, Field]]:
-    """The fields of one message, as (number, value)."""
-    at, end = 0, len(view)
-    while at < end:
-        key, at = _varint(view, at)
-        number, kind = key >> 3, key & 7
-        if not 0 < number < _MOST_FIELD_NUMBER:
-            raise _Damaged("it does not look like a protocol buffer")
-        value: Field
-        if kind == _VARINT:
-            value, at = _varint(view, at)
-        else:
-            length, at = _length(view, at, kind)
-            if at + length > end:
-                raise _Damaged(f"it ends {at + length - end} bytes too early")
-            value, at = view[at : at + length], at + length
-        yield number, value
-
-
-def _length(view: memoryview, at: int, kind: int) -> tuple[int, int]:
-    if kind == _BYTES:
-        return _varint(view, at)
-    if kind in (_FIXED32, _FIXED64):
-        return (4 if kind == _FIXED32 else 8), at
-    raise _Damaged("it does not look like a protocol buffer")
-
-
-def _varint(view: memoryview, at: int) -> tuple[int, int]:
-    result = shift = 0
-    while shift < 70:
-        if at >= len(view):
-            raise _Damaged("it ends within a number")
-        byte = view[at]
-        at += 1
-        result |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return result, at
-        shift += 7
-    raise _Damaged("it does not look like a protocol buffer")

@@ -10,6 +10,7 @@ from kedge.server.errors import ModelLoadFailed
 _DISTRIBUTIONS = {
     "mlflow": ("mlflow", "mlflow-skinny"),
     "sklearn": ("scikit-learn",),
+    "tensorflow": ("tensorflow", "tensorflow-cpu"),
     "xgboost": ("xgboost", "xgboost-cpu"),
 }
 

@@ -22,7 +22,7 @@ from kedge.server.options import Options, parse
 
 RUNTIMES = (
     "sklearn", "xgboost", "lightgbm", "catboost", "onnx", "pytorch", "huggingface", "mlflow",
-    "python", "predictive",
+    "tensorflow", "paddle", "pmml", "python", "predictive",
 )  # fmt: skip
 _TERMINATION_LOG = Path("/dev/termination-log")
 
@@ -152,6 +152,10 @@ def make_models(runtime: Runtime, options: Options) -> list[Model]:
 
 
 def _has_model(folder: Path, runtime: Runtime) -> bool:
+    """By the files' names, unless the runtime knows folders of another form."""
+    has_model: Callable[[Path], bool] | None = getattr(runtime, "has_model", None)
+    if has_model is not None:
+        return has_model(folder)
     return any(one.name.endswith(runtime.ENDINGS) for one in folder.iterdir())
 
 

@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from kedge.server.aliases import translated
 from kedge.server.batching import DEFAULT_BATCHING, Batching
 from kedge.server.errors import BadUsage
 from kedge.server.limits import DEFAULT_LIMITS, Limits
@@ -65,7 +66,7 @@ class Options:
 def parse(argv: Sequence[str], env: Mapping[str, str] | None = None) -> Options:
     """The options of `kedge serve ARGV`."""
     env = os.environ if env is None else env
-    return _options(*_parser().parse_known_args(list(argv)), env)
+    return _options(*_parser().parse_known_args(translated(argv)), env)
 
 
 def parse_script(
@@ -154,7 +155,7 @@ def _parser(*, script: bool = False) -> argparse.ArgumentParser:
 
 def _add_runtime(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("runtime", help="sklearn, xgboost, lightgbm")
+    add("runtime", help="a module of kedge.runtimes: sklearn, onnx ...")
     add("--model_dir", "--model-dir", default="/mnt/models", help="folder with the model's files")
     add("--nthread", type=int, default=1, help="threads of one prediction (xgboost, lightgbm)")
 

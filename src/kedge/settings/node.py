@@ -66,6 +66,11 @@ DEFAULT_IMAGES: tuple[ImageRule, ...] = (
     ImageRule("kedge/mlflowserver*", _serve("mlflow")),
     ImageRule("kserve/huggingfaceserver*", _serve("huggingface")),
     ImageRule("kedge/huggingfaceserver*", _serve("huggingface")),
+    ImageRule("kedge/tensorflowserver*", _serve("tensorflow")),
+    ImageRule("kserve/paddleserver*", _serve("paddle")),
+    ImageRule("kedge/paddleserver*", _serve("paddle")),
+    ImageRule("kserve/pmmlserver*", _serve("pmml")),
+    ImageRule("kedge/pmmlserver*", _serve("pmml")),
     # Before kedge/python*, which is the bare interpreter.
     ImageRule("kedge/pythonserver*", _serve("python")),
     ImageRule("kserve/storage-initializer*", ("python", "-m", "kedge.storage")),

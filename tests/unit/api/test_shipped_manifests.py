@@ -24,8 +24,9 @@ CONFIG = ServingConfig.default()
 def test_these_are_the_runtimes() -> None:
     assert [runtime["metadata"]["name"] for runtime in RUNTIMES] == [
         "kedge-catboostserver", "kedge-huggingfaceserver", "kedge-lgbserver",
-        "kedge-mlflowserver", "kedge-onnxserver",
-        "kedge-pythonserver", "kedge-pytorchserver", "kedge-sklearnserver", "kedge-xgbserver",
+        "kedge-mlflowserver", "kedge-onnxserver", "kedge-paddleserver", "kedge-pmmlserver",
+        "kedge-pythonserver", "kedge-pytorchserver", "kedge-sklearnserver",
+        "kedge-tensorflowserver", "kedge-xgbserver",
     ]  # fmt: skip
 
 

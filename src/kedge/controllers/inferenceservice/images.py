@@ -8,9 +8,9 @@ from typing import Any
 
 _GPU_SUFFIXED = frozenset({"tensorflow-serving", "torchserve", "huggingfaceserver"})
 _KEDGE_SERVERS = re.compile(
-    r"(?:^|/)(?:(?:kserve|kedge)[-/](?:sklearnserver|xgbserver|lgbserver)"
+    r"(?:^|/)(?:(?:kserve|kedge)[-/](?:sklearnserver|xgbserver|lgbserver|paddleserver|pmmlserver)"
     r"|kserve[-/]predictiveserver"
-    r"|kedge[-/](?:catboost|huggingface|mlflow|onnx|python|pytorch)server)$"
+    r"|kedge[-/](?:catboost|huggingface|mlflow|onnx|python|pytorch|tensorflow)server)$"
 )
 
 
