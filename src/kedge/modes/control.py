@@ -11,6 +11,8 @@ import sys
 
 from kedge.admission.review import AdmissionReview
 from kedge.api.scheme import CONFIG_MAP, Kind
+from kedge.autoscaler.autoscaler import Autoscaler
+from kedge.autoscaler.signals_server import SignalsServer
 from kedge.cluster.base import EventType, Object
 from kedge.cluster.local.cluster import LocalCluster
 from kedge.cluster.local.http import Facade, Listeners
@@ -69,6 +71,8 @@ async def run_control(settings: LocalSettings) -> None:
     )
     usage = ProcessUsage(PodProcesses(settings.pods_dir))
     workloads = Workloads(cluster, usage=usage)
+    autoscaler = Autoscaler(cluster, namespace=settings.namespace)
+    signals = SignalsServer(autoscaler, settings.signals_socket)
     token = ensure_token(settings.token_file)
     certificate = ensure_certificate(settings.tls_dir, hosts=(settings.host,))
     facade = Facade(cluster, token=token, address=f"{settings.host}:{settings.api_port}")
@@ -85,6 +89,8 @@ async def run_control(settings: LocalSettings) -> None:
             tasks.create_task(cluster.run())
             tasks.create_task(workloads.run())
             tasks.create_task(services.run())
+            tasks.create_task(autoscaler.run())
+            tasks.create_task(signals.run())
             tasks.create_task(_follow_config(cluster, settings, services))
             tasks.create_task(listeners.run())
             await listeners.ready.wait()

@@ -116,6 +116,11 @@ class LocalSettings:
         return self.runtime_dir / "admin.sock"
 
     @property
+    def signals_socket(self) -> Path:
+        """Where the gateway reports its traffic to the autoscaler."""
+        return self.runtime_dir / "signals.sock"
+
+    @property
     def kubeconfig(self) -> Path:
         return self.data_dir / "kubeconfig"
 

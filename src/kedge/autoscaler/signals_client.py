@@ -1,0 +1,129 @@
+"""A gateway's end of the stream: reports every second, tells of held requests at once.
+
+While the autoscaler is away nothing is kept: once it is back, the next report says what is held.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import grpc
+
+from kedge.autoscaler.wire import METHOD, Hello, Message, Report, Signal, Wake, encode
+from kedge.lib.backoff import Backoff
+from kedge.lib.clock import SYSTEM_CLOCK, Clock
+
+log = logging.getLogger(__name__)
+
+Stream = grpc.aio.StreamStreamCall[bytes, bytes]
+PERIOD = 1.0
+AFTER_WAKE = 0.15
+"""Seconds from a first held request until those that came with it are counted."""
+_BACKOFF = Backoff(initial=0.05, limit=1.0)
+
+
+class Demand(Protocol):
+    """What a gateway knows of its traffic."""
+
+    def sample(self) -> Mapping[str, tuple[float, float, float]]:
+        """By `namespace/service` since the last call: requests in flight on average, how many
+        requests there were, and how many are held now. What is not in it had none."""
+        ...
+
+    def on_wake(self, callback: Callable[[str], None]) -> None:
+        """Have `callback(key)` called as soon as a request has to be held for `key`."""
+        ...
+
+
+class SignalsClient:
+    """Tells the autoscaler of one gateway's traffic.
+
+    Args:
+        gateway: its name, the same after a restart.
+        demand: what is told.
+    """
+
+    def __init__(
+        self, socket: Path, gateway: str, demand: Demand, clock: Clock = SYSTEM_CLOCK
+    ) -> None:
+        self._target = f"unix:{socket}"
+        self._gateway = gateway
+        self._demand = demand
+        self._clock = clock
+        self._woken: dict[str, None] = {}
+        self._news = asyncio.Event()
+        self._sampled = clock.monotonic()
+        self._due = 0.0
+        demand.on_wake(self._wake)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        failures = 0
+        while True:
+            try:
+                async with grpc.aio.insecure_channel(
+                    self._target, options=[("grpc.use_local_subchannel_pool", 1)]
+                ) as channel:
+                    failures += 1
+                    stream = channel.stream_stream(METHOD, None, None)(None)
+                    await self._send(stream, Hello(self._gateway))
+                    failures = 0
+                    await self._talk(stream)
+            except (grpc.RpcError, asyncio.InvalidStateError) as error:
+                log.info("the autoscaler is away: %s", _said(error))
+            await self._clock.sleep(_BACKOFF.delay(max(1, failures)))
+
+    def _wake(self, key: str) -> None:
+        self._woken[key] = None
+        self._due = min(self._due, self._clock.monotonic() + AFTER_WAKE)
+        self._news.set()
+
+    async def _talk(self, stream: Stream) -> None:
+        self._due = self._clock.monotonic()
+        try:
+            while True:
+                for key in list(self._woken):
+                    await self._send(stream, Wake(key))
+                    self._woken.pop(key, None)
+                if self._clock.monotonic() >= self._due:
+                    await self._send(stream, self._take_sample())
+                    self._due = self._clock.monotonic() + PERIOD
+                await self._rest()
+        except asyncio.CancelledError:
+            stream.cancel()
+            raise
+
+    async def _rest(self) -> None:
+        """Until the next report is due, or somebody has to be woken."""
+        self._news.clear()
+        if self._woken:
+            return
+        waits = [
+            asyncio.ensure_future(self._clock.sleep(max(0.0, self._due - self._clock.monotonic()))),
+            asyncio.ensure_future(self._news.wait()),
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    def _take_sample(self) -> Report:
+        now = self._clock.monotonic()
+        seconds, self._sampled = max(now - self._sampled, 1e-3), now
+        revisions: dict[str, Signal] = {
+            key: (in_flight, requests / seconds, held)
+            for key, (in_flight, requests, held) in self._demand.sample().items()
+        }
+        return Report(seconds, revisions)
+
+    async def _send(self, stream: Stream, message: Message) -> None:
+        await stream.write(encode(message))
+
+
+def _said(error: Exception) -> str:
+    return str(error.details() or error.code()) if isinstance(error, grpc.aio.AioRpcError) else ""

@@ -1,0 +1,80 @@
+"""The autoscaler's end of the gateways' streams."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import grpc
+import msgspec
+
+from kedge.autoscaler.wire import METHOD, Hello, Message, decode
+
+log = logging.getLogger(__name__)
+
+
+class Listener(Protocol):
+    """Who is told what the gateways say."""
+
+    def connected(self, gateway: str) -> None: ...
+
+    def disconnected(self, gateway: str) -> None: ...
+
+    def take(self, gateway: str, message: Message) -> None: ...
+
+
+class SignalsServer:
+    """Serves the streams on a unix socket.
+
+    Args:
+        listener: told of every message, in order of arrival.
+    """
+
+    def __init__(self, listener: Listener, socket: Path) -> None:
+        self._listener = listener
+        self._socket = socket
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        server = grpc.aio.server()
+        service, _, method = METHOD.strip("/").rpartition("/")
+        handler = grpc.stream_stream_rpc_method_handler(self._stream)
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(service, {method: handler}),)
+        )
+        self._socket.unlink(missing_ok=True)
+        server.add_insecure_port(f"unix:{self._socket}")
+        await server.start()
+        try:
+            await server.wait_for_termination()
+        finally:
+            await server.stop(None)
+
+    async def _stream(self, requests: AsyncIterator[bytes], context: Any) -> None:
+        gateway = ""
+        try:
+            async for data in requests:
+                message = decode(data)
+                if gateway:
+                    self._listener.take(gateway, message)
+                elif isinstance(message, Hello):
+                    gateway = message.gateway
+                    log.info("gateway %s reports", gateway)
+                    self._listener.connected(gateway)
+                else:
+                    await context.abort(
+                        grpc.StatusCode.FAILED_PRECONDITION, "the first message is no Hello"
+                    )
+        except asyncio.CancelledError:
+            # The server stops or the gateway is gone; gRPC would take our end for an error.
+            return
+        except msgspec.MsgspecError as error:
+            log.warning("gateway %s sent what is no message: %s", gateway or "?", error)
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        finally:
+            if gateway:
+                log.info("gateway %s is gone", gateway)
+                self._listener.disconnected(gateway)
