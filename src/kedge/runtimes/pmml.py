@@ -141,6 +141,13 @@ class PmmlModel(ArrayModel):
         kinds = {one.name: one.datatype for one in self._outputs}
         return {name: _column([row.get(name) for row in answers], kinds[name]) for name in outputs}
 
+    def answer(self, payload: Any, results: Mapping[str, Array]) -> Any:
+        """V1 gets an object a row, also where there is one field, as KServe's server answers."""
+        if isinstance(payload, InferRequest) or len(results) != 1:
+            return super().answer(payload, results)
+        ((name, array),) = results.items()
+        return {"predictions": [{name: value} for value in array.tolist()]}
+
     def _evaluate(self, row: dict[str, Any]) -> dict[str, Any]:
         try:
             return dict(self._evaluator.evaluate(row))
