@@ -59,11 +59,14 @@ class Job:
         encode: the transport's; from the settled job to what goes over the wire.
         deliver: the transport's; told once, when the job is settled; never after `cancel`.
         open: neither settled nor cancelled.
+        queued: when it was put; as `began`, by `time.perf_counter`.
+        began: when its batch was computed; jobs of one batch have the same.
+        joined: requests of its batch.
     """
 
-    __slots__ = ("answer", "before", "count", "deliver", "encode", "entry", "error", "key", "open",
-                 "outputs", "payload", "queue", "queued", "request_id", "results", "rows",
-                 "seconds", "settle", "size", "started")  # fmt: skip
+    __slots__ = ("answer", "before", "began", "count", "deliver", "encode", "entry", "error",
+                 "joined", "key", "open", "outputs", "payload", "queue", "queued", "request_id",
+                 "results", "rows", "seconds", "settle", "size", "started")  # fmt: skip
 
     def __init__(self, rows: Any, outputs: tuple[str, ...], count: int, size: int) -> None:
         self.rows = rows
@@ -73,7 +76,8 @@ class Job:
         self.key: Key | None = None
         self.open = True
         self.started = False
-        self.queued = self.seconds = self.before = 0.0
+        self.queued = self.began = self.seconds = self.before = 0.0
+        self.joined = 0
         self.payload: Any = None
         self.request_id = ""
         self.entry: Any = None
@@ -301,7 +305,7 @@ class Queue:
             self._pace.note(seconds, rows)
         for job in batch:
             if job.open:
-                job.seconds = seconds
+                job.began, job.seconds, job.joined = began, seconds, len(batch)
                 self._settle(job)
             job.rows = job.results = None
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextvars import copy_context
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, cast
@@ -54,6 +55,8 @@ class DataPlane:
 
     Attributes:
         crew: None where this process is the only one.
+        on_step: told of each step of a request that is not in a queue: its name, and when it
+            began and ended (`time.perf_counter`); None when nobody listens.
     """
 
     crew: Crew | None = None
@@ -64,6 +67,7 @@ class DataPlane:
         self.repository = repository
         self.find: Callable[[str, str], Entry] = repository.find_ready
         self.statistics = Statistics(repository)
+        self.on_step: Callable[[str, float, float], None] | None = None
         self._version = version
         self._log = log
 
@@ -155,6 +159,8 @@ class DataPlane:
         results = model.compute(rows, outputs)
         computed = perf_counter()
         answer = model.answer(payload, results)
+        if self.on_step is not None:
+            self.on_step("predict", ready, computed)
         entry.pace.note(computed - ready, row_count(rows))
         self._note(entry, request_id, ready - started, computed - ready, perf_counter() - computed)
         return answer
@@ -218,8 +224,11 @@ class DataPlane:
                 outcome = work()
                 return await outcome if inspect.isawaitable(outcome) else outcome
             finally:
-                spent[name] = perf_counter() - started
+                ended = perf_counter()
+                spent[name] = ended - started
                 getattr(metrics, name).observe(spent[name])
+                if self.on_step is not None:
+                    self.on_step(name, started, ended)
 
         try:
             question = await step("preprocess", partial(model.preprocess, payload, headers))
@@ -284,6 +293,8 @@ class DataPlane:
             outcome = work()
             seconds = perf_counter() - started
         else:
+            if self.on_step is not None:
+                work = partial(copy_context().run, work)  # Its own spans belong to the request's.
             outcome, seconds = await entry.worker.run(work, deadline)
         entry.pace.note(seconds)
         return await outcome if inspect.isawaitable(outcome) else outcome

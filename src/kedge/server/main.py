@@ -104,6 +104,8 @@ def _run(options: Options) -> None:
             grace_seconds=options.grace_seconds,
             latency_log=options.enable_latency_logging,
             log_format=options.log_format,
+            payloads=options.payloads,
+            tracing=options.tracing,
             loader=_loader(runtime, options),
             predictor=options.predictor,
         )

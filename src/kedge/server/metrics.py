@@ -73,10 +73,15 @@ class ModelMetrics:
 
 
 class Metrics:
-    """The figures of every model that this server has held."""
+    """The figures of every model that this server has held.
+
+    Attributes:
+        payloads: records of the payload log by what became of them.
+    """
 
     def __init__(self) -> None:
         self._models: dict[str, ModelMetrics] = {}
+        self.payloads: Counter[str] = Counter()
 
     def model(self, name: str) -> ModelMetrics:
         return self._models.setdefault(name, ModelMetrics())
@@ -122,6 +127,15 @@ class Metrics:
             waiting.add_metric([model], figures.waiting)
             load.add_metric([model], figures.load_seconds)
         yield from (requests, errors, in_flight, waiting, load)
+        if self.payloads:
+            payloads = CounterMetricFamily(
+                "payload_log_records",
+                "payloads by what became of them: sent, dropped (no room), failed (given up)",
+                labels=["outcome"],
+            )
+            for outcome, count in list(self.payloads.items()):
+                payloads.add_metric([outcome], count)
+            yield payloads
 
     def families(self) -> list[Metric]:
         """These figures, and those of the process."""

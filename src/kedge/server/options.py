@@ -9,6 +9,7 @@ import argparse
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from kedge.server.aliases import translated
 from kedge.server.batching import DEFAULT_BATCHING, Batching
@@ -16,7 +17,12 @@ from kedge.server.errors import BadUsage
 from kedge.server.limits import DEFAULT_LIMITS, Limits
 from kedge.server.log import LogForm
 from kedge.server.predictor import PredictorConfig
+from kedge.server.tracing import is_asked_for
 
+if TYPE_CHECKING:
+    from kedge.server.payloads.options import PayloadOptions
+
+_LOGGER_CERTIFICATES = "/etc/tls/logger"
 _TRUE = {"y", "yes", "t", "true", "on", "1"}
 _FALSE = {"n", "no", "f", "false", "off", "0"}
 
@@ -37,6 +43,8 @@ class Options:
         predict_proba: classifiers answer probabilities unless asked for another output.
         predictor: where models without a `predict` of their own forward to.
         batching: which requests are computed together.
+        payloads: where what clients send and get is logged to.
+        tracing: the environment asks for spans (OTEL_*).
         unknown: arguments that no one reads; the server warns of them.
     """
 
@@ -60,6 +68,8 @@ class Options:
     limits: Limits = DEFAULT_LIMITS
     predictor: PredictorConfig | None = None
     batching: Batching = DEFAULT_BATCHING
+    payloads: PayloadOptions | None = None
+    tracing: bool = False
     unknown: tuple[str, ...] = field(default=())
 
 
@@ -115,6 +125,8 @@ def _options(known: argparse.Namespace, unknown: list[str], env: Mapping[str, st
         limits=limits,
         predictor=_predictor(known),
         batching=_batching(known),
+        payloads=_payloads(known, env),
+        tracing=is_asked_for(env),
         unknown=tuple(unknown),
     )
 
@@ -142,6 +154,7 @@ def _parser(*, script: bool = False) -> argparse.ArgumentParser:
     if script:
         parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
         _add_flags(parser)
+        _add_payload_flags(parser, script=True)
         return parser
     parser = _Parser(
         prog="kedge serve",
@@ -150,6 +163,7 @@ def _parser(*, script: bool = False) -> argparse.ArgumentParser:
     )
     _add_runtime(parser)
     _add_flags(parser)
+    _add_payload_flags(parser, script=False)
     return parser
 
 
@@ -195,6 +209,52 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         help="seconds until a request is answered 504; 0: never")  # fmt: skip
 
 
+def _add_payload_flags(parser: argparse.ArgumentParser, *, script: bool) -> None:
+    """KServe's agent has these; here the server itself logs."""
+    add = parser.add_argument
+    add("--log-url", "--log_url", default="", help="http, https or file URL that payloads go to")
+    add("--log-mode", "--log_mode", choices=("all", "request", "response"), default="all")
+    add("--source-uri", "--source_uri", default="", help="source of the events")
+    for name in ("inference-service", "namespace", "endpoint", "component"):
+        # A script's own parser may well have a --namespace.
+        names = [f"--log-{name}"] if script else [f"--log-{name}", f"--{name}"]
+        add(*names, default="", help="attribute of the events")
+    add("--metadata-headers", type=_names, action="extend", default=[],
+        help="request headers that the events repeat, separated by commas")  # fmt: skip
+    add("--metadata-annotations", type=_pairs, action="extend", default=[],
+        help="KEY=VALUE, separated by commas")  # fmt: skip
+    add("--logger-ca-cert-file", default="",
+        help=f"of an https sink; a mere name is one in {_LOGGER_CERTIFICATES}")  # fmt: skip
+    add("--logger-tls-skip-verify", type=_boolean, nargs="?", const=True, default=False)
+    add("--log-queue", type=_count, default=1000, help="payloads that wait; more are dropped")
+    add("--log-senders", type=_count, default=5, help="payloads that are sent at once")
+
+
+def _payloads(known: argparse.Namespace, env: Mapping[str, str]) -> PayloadOptions | None:
+    if not known.log_url:
+        return None
+    from kedge.server.payloads.options import PayloadOptions
+
+    certificates = known.logger_ca_cert_file
+    if certificates and "/" not in certificates:
+        certificates = f"{_LOGGER_CERTIFICATES}/{certificates}"
+    return PayloadOptions(
+        url=known.log_url,
+        mode=known.log_mode,
+        source=known.source_uri,
+        inference_service=known.log_inference_service or env.get("INFERENCE_SERVICE_NAME", ""),
+        namespace=known.log_namespace,
+        component=known.log_component,
+        endpoint=known.log_endpoint,
+        metadata_headers=tuple(known.metadata_headers),
+        annotations=tuple(known.metadata_annotations),
+        ca_file=certificates,
+        skip_verify=known.logger_tls_skip_verify,
+        senders=max(1, known.log_senders),
+        records=known.log_queue,
+    )
+
+
 def _predictor(known: argparse.Namespace) -> PredictorConfig | None:
     if not known.predictor_host:
         return None
@@ -205,6 +265,17 @@ def _predictor(known: argparse.Namespace) -> PredictorConfig | None:
         predictor_request_timeout_seconds=known.predictor_request_timeout_seconds,
         predictor_request_retries=known.predictor_request_retries,
     )
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _pairs(text: str) -> list[tuple[str, str]]:
+    pairs = [name.partition("=") for name in _names(text)]
+    if all(name and equals for name, equals, _ in pairs):
+        return [(name, value) for name, _, value in pairs]
+    raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE,...")
 
 
 def _count(text: str) -> int:

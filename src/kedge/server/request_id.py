@@ -51,9 +51,32 @@ def chosen(raw: bytes) -> str:
 
 
 class TracedId(str):
-    """The id of a request that is traced; log lines name its trace, too."""
+    """The id of a request that is traced.
 
-    __slots__ = ("span_id", "trace_id")
+    Attributes:
+        traceparent: the request's own span, as W3C has it: the parent of what it leads to.
+    """
 
-    trace_id: str
-    span_id: str
+    __slots__ = ("traceparent",)
+
+    traceparent: str
+
+    def __new__(cls, text: str, traceparent: str) -> TracedId:
+        made = super().__new__(cls, text)
+        made.traceparent = traceparent
+        return made
+
+    @property
+    def trace_id(self) -> str:
+        return self.traceparent[3:35]
+
+    @property
+    def span_id(self) -> str:
+        return self.traceparent[36:52]
+
+
+def passed_on(request_id: str) -> dict[str, str]:
+    """The headers by which whatever a request leads to is told apart."""
+    if isinstance(request_id, TracedId):
+        return {"x-request-id": str(request_id), "traceparent": request_id.traceparent}
+    return {"x-request-id": request_id}

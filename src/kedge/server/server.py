@@ -8,6 +8,7 @@ grace is over: whoever still knows its address is answered, and told to connect 
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 import time
@@ -15,6 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from email.utils import formatdate
 from functools import partial
+from socket import gethostname
 from typing import TYPE_CHECKING, Any, Protocol
 
 from uvicorn.config import Config
@@ -29,6 +31,7 @@ from kedge.server.limits import DEFAULT_LIMITS, Limits
 from kedge.server.log import LogForm, RequestLog, logger
 from kedge.server.metrics import Metrics
 from kedge.server.model import Model
+from kedge.server.observing import observe
 from kedge.server.options import Options, parse_script
 from kedge.server.ports import Factory, Ports
 from kedge.server.predictor import PredictorConfig, Predictors
@@ -36,6 +39,8 @@ from kedge.server.repository import Loader, Repository
 
 if TYPE_CHECKING:
     from kedge.server.grpc.service import GrpcServer
+    from kedge.server.payloads.options import PayloadOptions
+    from kedge.server.tracing import Tracing
 
 IDLE_SECONDS = 0.5
 _TICK_SECONDS = 1.0
@@ -69,6 +74,8 @@ class ModelServer:
         grace_seconds: float = 30.0,
         latency_log: bool = True,
         log_format: LogForm = "text",
+        payloads: PayloadOptions | None = None,
+        tracing: bool = False,
         loader: Loader | None = None,
         predictor: PredictorConfig | None = None,
     ) -> None:
@@ -88,13 +95,34 @@ class ModelServer:
         self._grpc: GrpcServer | None = None
         self._stop = asyncio.Event()
         self._signals = 0
-        self._assemble(limits, latency_log, log_format)
+        self._tracing: Tracing | None = None
+        self._assemble(limits, latency_log, log_format, payloads, tracing)
 
-    def _assemble(self, limits: Limits, latency_log: bool, log_format: LogForm) -> None:
+    def _assemble(
+        self,
+        limits: Limits,
+        latency_log: bool,
+        log_format: LogForm,
+        payloads: PayloadOptions | None,
+        tracing: bool,
+    ) -> None:
         self._limits = limits
         self._log = RequestLog(form=log_format) if latency_log else None
         self.dataplane = DataPlane(self.repository, version=__version__, log=self._log)
-        self._shared = Shared(self._uvicorn_config(), Inference(self.dataplane, limits), limits)
+        self._payloads = payloads
+        if tracing and self._tracing is None:
+            from kedge.server.tracing import start
+
+            self._tracing = start(os.environ)
+        self._observer = observe(payloads, self._tracing, self.metrics)
+        if self._tracing is not None:
+            self.dataplane.on_step = self._tracing.step
+        inference = Inference(self.dataplane, limits)
+        if self._observer is not None:
+            from kedge.server.http.observed import ObservedInference
+
+            inference = ObservedInference(self.dataplane, limits, self._observer)
+        self._shared = Shared(self._uvicorn_config(), inference, limits)
 
     def _attach(self, model: Model) -> Model:
         """A model that forwards gets the client of its predictor."""
@@ -132,7 +160,7 @@ class ModelServer:
         """Imports the rest of REST when it is first asked for, and takes its place."""
         from kedge.server.http.app import make_app
 
-        app = make_app(self.dataplane, self.metrics, self._limits)
+        app = make_app(self.dataplane, self.metrics, self._limits, self._observer)
         self._shared.config.loaded_app = app
         for connection in list(self._shared.state.connections):
             connection.app = app  # type: ignore[union-attr]  # all are ours
@@ -168,7 +196,13 @@ class ModelServer:
             self._address = options.bind_address
         self._predictor = self._predictor or options.predictor
         self.repository.configure(options.limits, options.batching)
-        self._assemble(options.limits, options.enable_latency_logging, options.log_format)
+        self._assemble(
+            options.limits,
+            options.enable_latency_logging,
+            options.log_format,
+            options.payloads or self._payloads,
+            options.tracing,
+        )
         return options
 
     def _run(self, models: Sequence[Model], options: Options) -> None:
@@ -228,8 +262,10 @@ class ModelServer:
         if self.grpc_port is not None:
             from kedge.server.grpc.service import GrpcServer
 
-            self._grpc = GrpcServer(self.dataplane, self._limits)
+            self._grpc = GrpcServer(self.dataplane, self._limits, self._observer)
             self._grpc.tick(loop.time())
+        if self._observer is not None and self._observer.payloads is not None:
+            self._observer.payloads.named(f"http://{gethostname()}:{self.http_port}/")
         connect = self._grpc.connect if self._grpc is not None else None
         await self._door.open(lambda: Connection(self._shared, loop), connect)
         logger.info(
@@ -290,6 +326,8 @@ class ModelServer:
             connection.transport.close()
         self.repository.stop()
         await self._predictors.close()
+        if self._observer is not None:
+            await self._observer.close()
         await asyncio.sleep(0)
         if self._log is not None:
             self._log.flush()

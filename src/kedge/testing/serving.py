@@ -27,6 +27,7 @@ from kedge.server.server import ModelServer
 
 if TYPE_CHECKING:
     from kedge.protocol.datatypes import Array
+    from kedge.server.payloads.options import PayloadOptions
 
 Transport = Literal["rest", "grpc"]
 
@@ -157,6 +158,8 @@ async def serve(
     *models: Model,
     predictor: PredictorConfig | None = None,
     limits: Limits = DEFAULT_LIMITS,
+    payloads: PayloadOptions | None = None,
+    tracing: bool = False,
 ) -> AsyncIterator[ServedModels]:
     """`models` over REST and gRPC on free ports of this machine, until the block ends."""
     server = ModelServer(
@@ -166,6 +169,8 @@ async def serve(
         limits=limits,
         latency_log=False,
         predictor=predictor,
+        payloads=payloads,
+        tracing=tracing,
     )
     async with server.running(models), aiohttp.ClientSession() as http:
         yield ServedModels(

@@ -12,6 +12,9 @@ from tests.unit.server.test_http_connection import wire as wire  # a fixture
 from kedge.server.log import JsonFormatter, RequestLog
 from kedge.server.request_id import LONGEST, TracedId, chosen, new_id
 
+TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+TRACEPARENT = f"00-{TRACE}-{SPAN}-01"
+
 
 def header(answer: bytes, name: bytes = b"x-request-id") -> str:
     head = answer.partition(b"\r\n\r\n")[0].lower()
@@ -61,24 +64,22 @@ async def test_so_it_is_off_the_short_way(wire: Wire, path: str) -> None:
 def test_lines_as_json() -> None:
     lines: list[bytes] = []
     log = RequestLog(lines.append, form="json")
-    traced = TracedId("r")
-    traced.trace_id, traced.span_id = "t", "s"
+    traced = TracedId("r", TRACEPARENT)
     log.latency('quote"', 0.001, 0.0, 0.002, 0.0)
     log.latency(traced, 0.001, 0.0, 0.002, 0.0)
     log.flush()
     first, second = (json.loads(line) for line in b"".join(lines).splitlines())
     assert (first["request_id"], first["predict_ms"]) == ('quote"', 2.0)
-    assert (second["request_id"], second["trace_id"], second["span_id"]) == ("r", "t", "s")
+    assert (second["request_id"], second["trace_id"], second["span_id"]) == ("r", TRACE, SPAN)
 
 
 def test_a_trace_in_the_text_form() -> None:
     lines: list[bytes] = []
     log = RequestLog(lines.append)
-    traced = TracedId("r")
-    traced.trace_id = "t"
+    traced = TracedId("r", TRACEPARENT)
     log.latency(traced, 0.0, 0.0, 0.0, 0.0)
     log.flush()
-    assert b"requestId: r, " in lines[0] and lines[0].endswith(b", traceId: t\n")
+    assert b"requestId: r, " in lines[0] and lines[0].endswith(f", traceId: {TRACE}\n".encode())
 
 
 def test_the_servers_own_lines_as_json() -> None:

@@ -32,7 +32,9 @@ from kedge.server.grpc.connection import (
     StreamHandler,
 )
 from kedge.server.limits import Limits
+from kedge.server.observing import Observer
 from kedge.server.repository import Entry
+from kedge.server.request_id import passed_on
 
 _SERVICE = "/inference.GRPCInferenceService/"
 _HEALTH = "/grpc.health.v1.Health/"
@@ -51,8 +53,14 @@ class GrpcServer:
         now: a coarse clock for idle connections.
     """
 
-    def __init__(self, dataplane: DataPlane, limits: Limits) -> None:
+    def __init__(
+        self, dataplane: DataPlane, limits: Limits, observer: Observer | None = None
+    ) -> None:
         service = Service(dataplane)
+        if observer is not None:
+            from kedge.server.grpc.observed import ObservedService
+
+            service = ObservedService(dataplane, observer)
         self.methods: dict[bytes, Handler] = {
             (prefix + name).encode(): handler for prefix, name, handler in service.table()
         }
@@ -97,7 +105,7 @@ class Service:
     def table(self) -> list[tuple[str, str, Handler]]:
         m = messages
         return [
-            (_SERVICE, "ModelInfer", self._infer_bytes),
+            (_SERVICE, "ModelInfer", self.infer),
             (_SERVICE, "ServerLive", _unary(m.ServerLiveRequest, self.server_live)),
             (_SERVICE, "ServerReady", _unary(m.ServerReadyRequest, self.server_ready)),
             (_SERVICE, "ModelReady", _unary(m.ModelReadyRequest, self.model_ready)),
@@ -116,7 +124,7 @@ class Service:
 
     # -- inference -------------------------------------------------------------------------------
 
-    def _infer_bytes(self, call: Stream, raw: memoryview) -> Answer:
+    def infer(self, call: Stream, raw: memoryview) -> Answer:
         wire = _parse(messages.ModelInferRequest, raw)
         entry = self._dataplane.find(wire.model_name, wire.model_version)
         try:
@@ -265,7 +273,7 @@ class Service:
 
 def metadata(call: Stream) -> dict[str, str]:
     """A call's headers as a model sees them."""
-    return call.head.metadata() | {"x-request-id": call.request_id}
+    return call.head.metadata() | passed_on(call.request_id)
 
 
 def _wants_end(wire: messages.ModelInferRequest) -> bool:

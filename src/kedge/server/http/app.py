@@ -27,20 +27,27 @@ from kedge.server.http.streaming import Streaming
 from kedge.server.limits import Limits
 from kedge.server.log import logger
 from kedge.server.metrics import Metrics, page
+from kedge.server.observing import Observer
 from kedge.server.request_id import NAME, chosen
 
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def make_app(dataplane: DataPlane, metrics: Metrics, limits: Limits) -> ASGIApp:
+def make_app(
+    dataplane: DataPlane, metrics: Metrics, limits: Limits, observer: Observer | None = None
+) -> ASGIApp:
     """The ASGI application over `dataplane`."""
     rest = Rest(dataplane, metrics, limits)
-    app = Starlette(
+    app: ASGIApp = Starlette(
         routes=[
             Route(path, _guarded(handler), methods=[verb]) for verb, path, handler in rest.table()
         ],
         exception_handlers={HTTPException: _http_error, Exception: _unexpected},
     )
+    if observer is not None:
+        from kedge.server.http.observed import Observed
+
+        app = Observed(app, observer, limits)
     return Named(app)
 
 
@@ -56,7 +63,8 @@ class Named:
             return
         headers = scope["headers"]
         sent = next((value for name, value in headers if name == NAME), b"")
-        request_id = chosen(sent).encode("latin-1")
+        scope["request_id"] = chosen(sent)
+        request_id = scope["request_id"].encode("latin-1")
         if request_id != sent:
             kept = [(name, value) for name, value in headers if name != NAME]
             scope["headers"] = [*kept, (NAME, request_id)]
@@ -205,7 +213,7 @@ class Rest:
             payload = v1.decode_request(body, request.headers.get("content-type", ""))
             event = cloudevents.read(request.headers, payload)
             payload = event.data if event is not None else payload
-            request_id = request.headers["x-request-id"]
+            request_id = request.scope["request_id"]
             answer = await while_present(
                 request,
                 self._dataplane.answer(

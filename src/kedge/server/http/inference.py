@@ -23,7 +23,7 @@ from kedge.server.http.reply import BINARY, JSON, Reply, error_reply, named
 from kedge.server.limits import MIB, Limits
 from kedge.server.log import logger
 from kedge.server.repository import Entry
-from kedge.server.request_id import chosen
+from kedge.server.request_id import chosen, passed_on
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -146,8 +146,7 @@ class Inference:
                     payload = facts.event.data if facts.event is not None else payload
             model_headers = None
             if not entry.plain:
-                model_headers = text_headers(headers)
-                model_headers["x-request-id"] = facts.request_id
+                model_headers = text_headers(headers) | passed_on(facts.request_id)
             outcome = self._dataplane.begin(entry, payload, facts.request_id, model_headers)
             if isinstance(outcome, Job):
                 outcome.encode = partial(self._settled, entry, target, facts)

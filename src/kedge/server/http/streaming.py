@@ -129,7 +129,7 @@ class Streaming:
         self, request: Request, entry: Entry, protocol: str, payload: Any
     ) -> AsyncGenerator[Any, None]:
         """Counted, and any failure as a `ServingError`."""
-        request_id = request.headers["x-request-id"]
+        request_id = request.scope["request_id"]
         metrics = entry.metrics
         try:
             async with aclosing(
