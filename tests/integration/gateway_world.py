@@ -57,6 +57,8 @@ class Backend:
         self.port = 0
         self.delay = 0.0
         self.requests = 0
+        self.active = 0
+        self.most = 0
         self.seen: list[web.Request] = []
         app = web.Application(client_max_size=1 << 30)
         app.router.add_get("/ws", self._websocket)
@@ -77,9 +79,14 @@ class Backend:
     async def _answer(self, request: web.Request) -> web.Response:
         self.requests += 1
         self.seen.append(request)
-        body = await request.read()
-        if self.delay:
-            await asyncio.sleep(self.delay)
+        self.active += 1
+        self.most = max(self.most, self.active)
+        try:
+            body = await request.read()
+            if self.delay:
+                await asyncio.sleep(self.delay)
+        finally:
+            self.active -= 1
         return web.json_response(
             {
                 "backend": self.name,
@@ -116,12 +123,16 @@ class Backend:
 
 
 class GrpcBackend:
-    """A gRPC server that answers any unary method with its name and the metadata it got."""
+    """A gRPC server that answers any unary method with its name and the metadata it got, and a
+    method `Chat` with a message for each message; `delay` seconds an answer."""
 
     def __init__(self, name: str, address: str = "127.0.0.1") -> None:
         self.name = name
         self.address = address
         self.port = 0
+        self.delay = 0.0
+        self.active = 0
+        self.most = 0
         self._server = grpc.aio.server()
 
     async def start(self) -> GrpcBackend:
@@ -129,6 +140,8 @@ class GrpcBackend:
 
         class Every(grpc.GenericRpcHandler):  # type: ignore[type-arg] # grpc has none at run time
             def service(self, details: Any) -> Any:
+                if details.method.endswith("/Chat"):
+                    return grpc.stream_stream_rpc_method_handler(backend._chat)
                 return grpc.unary_unary_rpc_method_handler(backend._answer)
 
         self._server.add_generic_rpc_handlers((Every(),))
@@ -143,7 +156,17 @@ class GrpcBackend:
         metadata = {key: value for key, value in context.invocation_metadata()
                     if isinstance(value, str)}  # fmt: skip
         answer = {"backend": self.name, "metadata": metadata, "got": len(request)}
+        self.active += 1
+        self.most = max(self.most, self.active)
+        try:
+            await asyncio.sleep(self.delay)
+        finally:
+            self.active -= 1
         return json.dumps(answer).encode()
+
+    async def _chat(self, requests: Any, context: Any) -> Any:
+        async for request in requests:
+            yield self.name.encode() + b": " + request
 
 
 class EnvoyProcess:
@@ -203,7 +226,7 @@ class GatewayWorld:
         self.session: aiohttp.ClientSession
 
     async def start(self) -> None:
-        self.session = aiohttp.ClientSession()
+        self.session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
         with contextlib.suppress(Exception):
             await self.cluster.create(
                 NAMESPACE,
@@ -246,20 +269,36 @@ class GatewayWorld:
 
     # Objects
 
-    async def service(self, name: str, *, keepalive: int = 75, grpc: bool = False) -> None:
+    async def service(
+        self,
+        name: str,
+        *,
+        keepalive: int = 75,
+        grpc: bool = False,
+        activation: bool = False,
+        concurrency: int = 0,
+    ) -> None:
         ports: list[Object] = [{"name": "http", "port": 80}]
         if grpc:
             ports.append({"name": "grpc", "port": 8081, "appProtocol": "kubernetes.io/h2c"})
         annotations = {"serving.kedge.dev/keepalive-seconds": str(keepalive)}
+        labels = {}
+        if activation:
+            annotations["serving.kedge.dev/container-concurrency"] = str(concurrency)
+            labels["serving.kedge.dev/activation"] = "true"
         await self.cluster.create(
             SERVICE,
             {
                 "apiVersion": "v1",
                 "kind": "Service",
-                "metadata": _metadata(name, annotations=annotations),
+                "metadata": _metadata(name, annotations=annotations, labels=labels),
                 "spec": {"ports": ports},
             },
         )
+
+    async def annotate(self, service: str, annotations: Mapping[str, str | None]) -> None:
+        patch = {"metadata": {"annotations": dict(annotations)}}
+        await self.cluster.patch(SERVICE, service, patch, namespace=NAMESPACED)
 
     async def endpoints(
         self,

@@ -25,6 +25,11 @@ STATS = (
     r"^(server|cluster_manager|listener_manager|control_plane)\.",
 )
 
+LATENCY_BUCKETS = (
+    0.5, 1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1000, 1500, 2000,
+    3000, 5000, 7000, 10_000, 15_000, 20_000, 30_000, 60_000, 120_000, 300_000, 600_000, 3_600_000,
+)  # fmt: skip
+"""Upper bounds, in milliseconds, by which Envoy counts how long requests took."""
 
 MAX_CONNECTIONS = 1 << 20
 """Client connections at once; the limit of open files is met long before."""
@@ -92,7 +97,10 @@ def make_bootstrap(*, node: str, xds_socket: Path, admin_socket: Path) -> dict[s
         "stats_config": {
             "stats_matcher": {
                 "inclusion_list": {"patterns": [{"safe_regex": {"regex": r}} for r in STATS]}
-            }
+            },
+            "histogram_bucket_settings": [
+                {"match": {"suffix": "_rq_time"}, "buckets": list(LATENCY_BUCKETS)}
+            ],
         },
         "overload_manager": {
             "resource_monitors": [

@@ -15,13 +15,20 @@ from kedge.api.scheme import ENDPOINT_SLICE, HTTP_ROUTE, SERVICE
 from kedge.cluster.base import Cluster, EventType, Object
 from kedge.gateway import ir
 from kedge.gateway.accesslog import AccessLog
+from kedge.gateway.activation import make_activation_clusters
+from kedge.gateway.activator import Activator
+from kedge.gateway.admin import EnvoyAdmin
+from kedge.gateway.asking import AskingServer
+from kedge.gateway.demand import Demand
+from kedge.gateway.inherited import Inheritance
 from kedge.gateway.inventory import BY_SERVICE, Inventory, RouteKey, ServiceKey, slice_keys
 from kedge.gateway.listeners import make_listeners
 from kedge.gateway.proxy import make_proxy_clusters
 from kedge.gateway.resource import CLUSTER, ENDPOINT, LISTENER, ROUTE, Resource, make_resource
 from kedge.gateway.routes import is_ours
-from kedge.gateway.status import Reach, judge, make_status
+from kedge.gateway.status import Reach, Standing, judge, make_status
 from kedge.gateway.table import TableBuilder
+from kedge.gateway.traffic import TrafficReader
 from kedge.gateway.translate import make_cluster, make_load_assignment
 from kedge.gateway.xds import AdsServer
 from kedge.lib.clock import SYSTEM_CLOCK, Clock
@@ -48,6 +55,9 @@ class Gateway:
 
     Attributes:
         ready: set once an Envoy has taken everything in, its listeners included.
+        activator: who waits for a pod.
+        demand: how much is asked of each service, for the autoscaler.
+        traffic: what became of it, for people.
     """
 
     def __init__(
@@ -55,6 +65,10 @@ class Gateway:
     ) -> None:
         self.ready = asyncio.Event()
         self.server = AdsServer(clock.monotonic)
+        self.activator = Activator(max_held=settings.max_held, clock=clock)
+        self._admin = EnvoyAdmin(settings.admin_socket)
+        self.demand = Demand(self._admin, self.activator, clock)
+        self.traffic = TrafficReader(self._admin)
         self._cluster = cluster
         self._settings = settings
         self._clock = clock
@@ -84,13 +98,15 @@ class Gateway:
         self._services.on_change(self._on_service)
         self._slices.on_change(self._on_slice)
         self.server.on_change(self._on_acknowledged)
-        async with asyncio.TaskGroup() as group:
+        async with self._admin, asyncio.TaskGroup() as group:
             for informer in self._informers:
                 group.create_task(informer.run())
             group.create_task(self.server.serve(self._settings.xds_socket))
             for informer in self._informers:
                 await informer.synced.wait()
             await self._prepare()
+            group.create_task(self._serve_activation())
+            group.create_task(self.demand.run())
             group.create_task(self._collect())
             group.create_task(self._publish())
             group.create_task(self._statuses.run())
@@ -100,10 +116,22 @@ class Gateway:
                 )
                 group.create_task(access_log.run())
 
+    async def _serve_activation(self) -> None:
+        """Answer Envoy's questions; not before it is known what is in pods already."""
+        # An earlier activator's last answer may still be on its way to a pod.
+        await self._clock.sleep(self._settings.settle_seconds)
+        inheritance = Inheritance(self._admin, self.activator, self._clock)
+        asking = AskingServer(self.activator, await inheritance.take())
+        async with asyncio.TaskGroup() as group:
+            group.create_task(inheritance.run())
+            group.create_task(asking.serve(self._settings.activation_socket))
+
     async def drained(self, address: str) -> None:
-        """Wait until no Envoy sends to that pod any more; its requests in flight go on."""
+        """Wait until no Envoy sends to that pod any more; its requests in flight go on, save those
+        that the activator sent there: they have ended."""
         await self.server.wait_until(lambda: not self._may_be_sent_to(address))
         await self._clock.sleep(self._settings.settle_seconds)
+        await self.activator.drained(address)
 
     def _may_be_sent_to(self, address: str) -> bool:
         # An Envoy that has lost us goes on with what it has.
@@ -153,10 +181,19 @@ class Gateway:
             for name in self._inventory.clusters_of(service):
                 self._inventory.read_endpoints(name)
         moved = self._inventory.take_moved()
+        self._tell_activator(moved)
         self._send_endpoints(moved)
         if changed:
             self._changed.set()
         self._enqueue({*routes, *(user for name in moved for user in self._inventory.users(name))})
+
+    def _tell_activator(self, clusters: Iterable[str]) -> None:
+        for name in clusters:
+            endpoints = self._inventory.endpoints.get(name)
+            if endpoints is None:
+                self.activator.forget(name)
+            else:
+                self.activator.update(endpoints)
 
     def _send_endpoints(self, clusters: Iterable[str]) -> None:
         self.server.update(
@@ -165,7 +202,7 @@ class Gateway:
                 make_resource(
                     name,
                     make_load_assignment(endpoints),
-                    frozenset(end.address for end in endpoints.ready),
+                    endpoints.targets,
                 )
                 for name in clusters
                 if (endpoints := self._inventory.endpoints.get(name)) is not None
@@ -178,9 +215,10 @@ class Gateway:
         """What never changes while we run."""
         listeners = make_listeners(self._settings)
         self.server.update(LISTENER, [make_resource(one.name, one) for one in listeners])
+        clusters = make_activation_clusters(self._settings.activation_socket)
         if self._settings.proxy_port is not None:
-            clusters = make_proxy_clusters()
-            self.server.update(CLUSTER, [make_resource(one.name, one) for one in clusters])
+            clusters += make_proxy_clusters()
+        self.server.update(CLUSTER, [make_resource(one.name, one) for one in clusters])
         await self._read_changes()
         self._changed.set()
 
@@ -311,18 +349,19 @@ class Gateway:
             self._routes.note_write(written)
         return None
 
-    def _reach(self, cluster: str) -> Reach:
+    def _reach(self, cluster: str) -> Standing:
         endpoints = self._inventory.endpoints.get(cluster)
-        if endpoints is None or not endpoints.ready:
-            return Reach.NONE
+        if endpoints is None or not endpoints.targets:
+            return Standing(Reach.NONE)
+        if not endpoints.ready and endpoints.hold and endpoints.hold.cannot_start:
+            return Standing(Reach.FAILED, endpoints.hold.cannot_start)
         if not self.server.ready_connections:
-            return Reach.SENT
-        wanted = {end.address for end in endpoints.ready}
+            return Standing(Reach.SENT)
         for connection in self.server.ready_connections:
             has = connection.acknowledged(ENDPOINT, cluster)
-            if has is None or not has.addresses & wanted:
-                return Reach.SENT
-        return Reach.ANSWERING
+            if has is None or not has.addresses & endpoints.targets:
+                return Standing(Reach.SENT)
+        return Standing(Reach.ANSWERING)
 
 
 def _is_same(route: Object, old: Object) -> bool:

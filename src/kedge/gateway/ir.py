@@ -133,12 +133,43 @@ class Endpoint:
     port: int
 
 
+WAITING_ROOM = "waiting-room"
+"""Stands for the address where requests wait for a pod."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Requests may wait for a pod of this service.
+
+    Attributes:
+        concurrency: requests at once in a pod, a hard limit; 0 for none.
+        cannot_start: why its pods cannot start; empty while they can, as far as is known.
+        title: what answers call it, `namespace/name` of the InferenceService.
+    """
+
+    concurrency: int = 0
+    cannot_start: str = ""
+    title: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """The ready endpoints of the cluster of that name."""
+    """The ready endpoints of the cluster of that name; `hold` if there may be none for a while."""
 
     cluster: str
     ready: tuple[Endpoint, ...] = ()
+    hold: Hold | None = None
+
+    @property
+    def direct(self) -> tuple[Endpoint, ...]:
+        """Those that Envoy may send to without asking."""
+        return () if self.hold is not None and self.hold.concurrency else self.ready
+
+    @property
+    def targets(self) -> frozenset[str]:
+        """The addresses that Envoy chooses from; `WAITING_ROOM` is one where requests may wait."""
+        found = frozenset(end.address for end in self.direct)
+        return found | {WAITING_ROOM} if self.hold is not None else found
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 - `outside` takes HTTP/1.1, HTTP/2 in clear text and gRPC on one port;
 - `pods` is the `http_proxy` of pods: in-cluster names go where `outside` would send them, every
   other host is forwarded unchanged, and CONNECT to an in-cluster name ends in `pods-inner`;
+- `activation` (module `activation`) is where requests wait for a pod;
 - `metrics` shows Envoy's own metrics and nothing else of its admin interface.
 
 Headers `x-envoy-*` and `x-kedge-*` of a client are taken off before anything looks at them: to
@@ -21,6 +22,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import (
 )
 from envoy.extensions.http.early_header_mutation.header_mutation.v3 import header_mutation_pb2
 
+from kedge.gateway.activation import make_activation_listener
 from kedge.gateway.bootstrap import ADMIN_CLUSTER
 from kedge.gateway.proxy import PODS, PODS_INNER, make_proxy_filters
 from kedge.gateway.replies import make_local_replies
@@ -60,6 +62,7 @@ def make_listeners(settings: GatewaySettings) -> list[Any]:
         pods = _make_manager(PODS, settings, mark=True, filters=make_proxy_filters())
         made.append(_make_listener(PODS, settings, settings.proxy_port, pods))
         made.append(_make_inner_listener(_make_manager(PODS_INNER, settings)))
+    made.append(make_activation_listener())
     if settings.metrics_port is not None:
         metrics = _make_metrics_manager()
         made.append(_make_listener(METRICS, settings, settings.metrics_port, metrics))

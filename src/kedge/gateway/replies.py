@@ -7,6 +7,7 @@ found is UNIMPLEMENTED, what is late or not there is UNAVAILABLE.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +16,12 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import (
     http_connection_manager_pb2 as hcm,
 )
 
+from kedge.gateway.translate import AGAIN_HEADER
+
 _SERVICE = "%METADATA(ROUTE:kedge:service)%"
 _WHY = "%METADATA(ROUTE:kedge:why)%"
+_HELD_SERVICE = "%DYNAMIC_METADATA(kedge.activation:service)%"
+_HELD_WHY = "%DYNAMIC_METADATA(kedge.activation:why)%"
 
 
 @dataclass(frozen=True)
@@ -48,17 +53,36 @@ _REPLIES = (
         f"Service {_SERVICE} did not answer within the route's time limit. Fix: raise"
         " `timeout` (seconds) of the component in the InferenceService.",
     ),
-    _Reply(
-        ("UF", "UC", "UR", "UPE", "URX"),
-        f"Service {_SERVICE} broke the connection before it answered"
-        f" (%RESPONSE_FLAGS%, %RESPONSE_CODE_DETAILS%). Fix: see why with `kedge why {_WHY}`.",
-    ),
 )
 
 
+def _make_broken(service: str, why: str, *flags: str) -> _Reply:
+    return _Reply(
+        flags,
+        f"Service {service} broke the connection before it answered"
+        f" (%RESPONSE_FLAGS%, %RESPONSE_CODE_DETAILS%). Fix: see why with `kedge why {why}`.",
+    )
+
+
 def make_local_replies() -> Any:
+    """Of the listeners that clients speak to."""
+    broken = _make_broken(_SERVICE, _WHY, "UF", "UC", "UR", "UPE", "URX")
+    return _make_config([*_REPLIES, broken])
+
+
+def make_activation_replies() -> Any:
+    """Of the internal listener; where the pod took no connection, the answer asks for a retry."""
+    config = _make_config([_make_broken(_HELD_SERVICE, _HELD_WHY, "UF", "NC", "UH")])
+    for mapper in config.mappers:
+        mapper.headers_to_add.add(header={"key": AGAIN_HEADER, "value": "1"})
+    broken = _make_broken(_HELD_SERVICE, _HELD_WHY, "UC", "UR", "UPE", "URX")
+    config.mappers.extend(_make_config([broken]).mappers)
+    return config
+
+
+def _make_config(replies: Iterable[_Reply]) -> Any:
     config = hcm.LocalReplyConfig()
-    for reply in _REPLIES:
+    for reply in replies:
         config.mappers.append(_make_grpc_mapper(reply))
         config.mappers.append(_make_json_mapper(reply))
     return config

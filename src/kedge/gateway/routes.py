@@ -20,6 +20,7 @@ from kedge.gateway.ir import (
     Endpoint,
     Endpoints,
     HeaderChange,
+    Hold,
     Match,
     MatchKind,
     PathMatch,
@@ -32,6 +33,12 @@ from kedge.gateway.ir import (
 
 KEEPALIVE_ANNOTATION = "serving.kedge.dev/keepalive-seconds"
 """On a Service: how long its pods keep an idle connection open."""
+ACTIVATION_LABEL = "serving.kedge.dev/activation"
+"""On a Service, with value `true`: its requests may wait for a pod."""
+CONCURRENCY_ANNOTATION = "serving.kedge.dev/container-concurrency"
+"""On a Service: requests at once in one pod, a hard limit; 0 for none."""
+CANNOT_START_ANNOTATION = "serving.kedge.dev/cannot-start"
+"""On a Service: why its pods cannot start, as long as they cannot."""
 ISVC_LABEL = "serving.kserve.io/inferenceservice"
 UNKNOWN_IDLE_TIMEOUT = 1.0
 """Seconds that an idle connection to a server of undeclared keep-alive is kept."""
@@ -320,10 +327,25 @@ def idle_timeout(service: Object) -> float:
     return max(min(keepalive * 0.8, keepalive - 1), UNKNOWN_IDLE_TIMEOUT)
 
 
+def compile_hold(service: Object) -> Hold | None:
+    """Whether and how requests wait for a pod of this Service."""
+    metadata = service["metadata"]
+    if (metadata.get("labels") or {}).get(ACTIVATION_LABEL) != "true":
+        return None
+    annotations = metadata.get("annotations") or {}
+    declared = annotations.get(CONCURRENCY_ANNOTATION, "0")
+    name = _owner_name(service) or metadata["name"]
+    return Hold(
+        concurrency=int(declared) if declared.isdecimal() else 0,
+        cannot_start=annotations.get(CANNOT_START_ANNOTATION, ""),
+        title=f"{metadata.get('namespace', '')}/{name}",
+    )
+
+
 def compile_endpoints(cluster: str, service: Object | None, slices: Iterable[Object]) -> Endpoints:
     """The ready endpoints of a cluster (`namespace/service/port`), from its Service's slices."""
     port = None if service is None else find_port(service, int(cluster.rpartition("/")[2]))
-    if port is None:
+    if service is None or port is None:
         return Endpoints(cluster)
     ready = {
         Endpoint(address, number)
@@ -333,7 +355,7 @@ def compile_endpoints(cluster: str, service: Object | None, slices: Iterable[Obj
         if _is_ready(endpoint)
         for address in endpoint.get("addresses") or ()
     }
-    return Endpoints(cluster, tuple(sorted(ready)))
+    return Endpoints(cluster, tuple(sorted(ready)), compile_hold(service))
 
 
 def _port_numbers(piece: Object, name: str) -> list[int]:

@@ -1,8 +1,8 @@
 """What an HTTPRoute's status says of it. Pure.
 
 `serving.kedge.dev/Answering` is True when a request sent now is answered by a backend: Envoy has
-acknowledged this generation of the route, and at least one ready endpoint of every backend that has
-a share.
+acknowledged this generation of the route, and for every backend that has a share at least one ready
+endpoint, or that its requests wait for one.
 """
 
 from __future__ import annotations
@@ -28,8 +28,17 @@ class Reach(StrEnum):
     """How far a cluster's endpoints have come."""
 
     NONE = "no ready endpoint"
+    FAILED = "cannot start"
     SENT = "not acknowledged"
     ANSWERING = "acknowledged"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a cluster stands; `cause` says why it cannot start."""
+
+    reach: Reach
+    cause: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,7 +50,7 @@ class Condition:
 
 
 def judge(
-    compiled: CompiledRoute, confirmed: bool, reach: Callable[[str], Reach], refusal: str
+    compiled: CompiledRoute, confirmed: bool, reach: Callable[[str], Standing], refusal: str
 ) -> list[Condition]:
     """The conditions of a route.
 
@@ -72,7 +81,7 @@ def _resolved(compiled: CompiledRoute) -> Condition:
 
 
 def _answering(
-    compiled: CompiledRoute, confirmed: bool, reach: Callable[[str], Reach], refusal: str
+    compiled: CompiledRoute, confirmed: bool, reach: Callable[[str], Standing], refusal: str
 ) -> Condition:
     if not _accepted(compiled, refusal).status:
         return Condition(ANSWERING, False, "NotAccepted", "The route is not accepted.")
@@ -80,12 +89,15 @@ def _answering(
     if not clusters:
         return Condition(ANSWERING, False, "NoBackends", "The route has no backend.")
     found = {cluster: reach(cluster) for cluster in sorted(clusters)}
-    for cluster, state in found.items():
-        if state is Reach.NONE:
+    for cluster, standing in found.items():
+        if standing.reach is Reach.NONE:
             message = f"{_title(cluster)} has no ready endpoint."
             return Condition(ANSWERING, False, "NoReadyEndpoints", message)
-    for cluster, state in found.items():
-        if state is Reach.SENT:
+        if standing.reach is Reach.FAILED:
+            message = f"{_title(cluster)} cannot start: {standing.cause}"
+            return Condition(ANSWERING, False, "CannotStart", message)
+    for cluster, standing in found.items():
+        if standing.reach is Reach.SENT:
             message = f"Envoy has not yet taken in the endpoints of {_title(cluster)}."
             return Condition(ANSWERING, False, "NotAcknowledged", message)
     if not confirmed:

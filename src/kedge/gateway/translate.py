@@ -14,6 +14,7 @@ from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
+from envoy.extensions.retry.priority.previous_priorities.v3 import previous_priorities_config_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from google.protobuf import any_pb2, struct_pb2
 
@@ -23,6 +24,10 @@ METADATA = "kedge"
 """Filter metadata of routes: which service an error answer names."""
 INNER_HEADER = "x-kedge-listener"
 """Tells routes where a request came in. No client can send it and no backend sees it."""
+ACTIVATION = "activation"
+"""The internal listener in which requests wait for a pod."""
+AGAIN_HEADER = "x-kedge-again"
+"""On an answer of the internal listener: the named pod took no connection, so ask once more."""
 CONNECT_SECONDS = 2
 BUFFER_BYTES = 1 << 20
 """Bytes held per connection before its sender is made to wait."""
@@ -104,12 +109,19 @@ def make_protocol_options(*, http2: bool, idle_timeout: float) -> dict[str, Any]
 
 
 def make_load_assignment(endpoints: ir.Endpoints) -> Any:
-    return endpoint_pb2.ClusterLoadAssignment(
-        cluster_name=endpoints.cluster,
-        endpoints=[{"lb_endpoints": [_endpoint(end) for end in endpoints.ready]}]
-        if endpoints.ready
-        else [],
-    )
+    """Priority 0 is pods that take any request, priority 1 is where requests wait for one."""
+    found: list[dict[str, Any]] = []
+    if endpoints.direct:
+        found.append({"lb_endpoints": [_endpoint(end) for end in endpoints.direct]})
+    if endpoints.hold is not None:
+        waiting_room = {
+            "envoy_internal_address": {
+                "server_listener_name": ACTIVATION,
+                "endpoint_id": endpoints.cluster,
+            }
+        }
+        found.append({"priority": 1, "lb_endpoints": [{"endpoint": {"address": waiting_room}}]})
+    return endpoint_pb2.ClusterLoadAssignment(cluster_name=endpoints.cluster, endpoints=found)
 
 
 def _endpoint(end: ir.Endpoint) -> dict[str, Any]:
@@ -124,6 +136,7 @@ def make_route_configuration(name: str, hosts: Iterable[Any]) -> Any:
         ignore_port_in_host_matching=True,
         # What Envoy adds for itself after the client's were taken off.
         request_headers_to_remove=["x-envoy-internal", "x-envoy-external-address", INNER_HEADER],
+        response_headers_to_remove=[AGAIN_HEADER],
         max_direct_response_body_size_bytes={"value": 1 << 16},
     )
     table.virtual_hosts.extend(hosts)
@@ -210,8 +223,16 @@ def _action(route: ir.Route, prefix_rewrite: str | None) -> dict[str, Any]:
 
 RETRIES = {
     # Only what no server has begun to work on: a model's call is not ours to repeat.
-    "retry_on": "connect-failure,refused-stream,reset-before-request",
+    "retry_on": "connect-failure,refused-stream,reset-before-request,retriable-headers",
+    "retriable_headers": [{"name": AGAIN_HEADER, "present_match": True}],
     "num_retries": {"value": 3},
+    # When the last pod has just gone, the request waits for the next one.
+    "retry_priority": {
+        "name": "envoy.retry_priorities.previous_priorities",
+        "typed_config": pack(
+            previous_priorities_config_pb2.PreviousPrioritiesConfig(update_frequency=1)
+        ),
+    },
     "retry_host_predicate": [
         {
             "name": "envoy.retry_host_predicates.previous_hosts",
@@ -225,11 +246,15 @@ RETRIES = {
 
 
 def _metadata(service: str) -> dict[str, Any]:
-    namespace, _, name = service.partition("/")
-    why = name if namespace == "default" else f"{name} -n {namespace}"
     facts = struct_pb2.Struct()
-    facts.update({"service": service, "why": why})
+    facts.update({"service": service, "why": why_name(service)})
     return {"filter_metadata": {METADATA: facts}}
+
+
+def why_name(service: str) -> str:
+    """What to call `namespace/name` behind `kedge why`."""
+    namespace, _, name = service.partition("/")
+    return name if namespace == "default" else f"{name} -n {namespace}"
 
 
 def _change_headers(message: Any, change: ir.HeaderChange, side: str) -> None:

@@ -26,6 +26,7 @@ class GatewaySettings:
         away_seconds: how long Envoy may be gone before routes are said to answer no more; an Envoy
             that is restarted at once is back before anybody could act on the news.
         settle_seconds: from Envoy's acknowledgement until all its workers have taken the change in.
+        max_held: requests that may wait for a pod of one revision; one more is answered 503.
     """
 
     xds_socket: Path
@@ -39,6 +40,12 @@ class GatewaySettings:
     cluster_domain: str = "cluster.local"
     away_seconds: float = 3.0
     settle_seconds: float = 0.1
+    max_held: int = 10_000
+
+    @property
+    def activation_socket(self) -> Path:
+        """Unix socket on which Envoy asks which pod a request shall go to."""
+        return self.xds_socket.with_name("activation.sock")
 
     @classmethod
     def from_local(cls, settings: LocalSettings) -> GatewaySettings:

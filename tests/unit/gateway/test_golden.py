@@ -16,7 +16,7 @@ from envoy.config.route.v3 import route_pb2
 from google.protobuf import json_format
 from tests.unit.gateway.objects import compile_all, index_objects
 
-from kedge.gateway import listeners, proxy, table, translate
+from kedge.gateway import activation, listeners, proxy, table, translate
 from kedge.gateway.bootstrap import make_bootstrap
 from kedge.gateway.routes import compile_endpoints
 from kedge.settings.gateway import GatewaySettings
@@ -76,7 +76,13 @@ def test_golden_routes(name: str, golden: Compare) -> None:
 def test_golden_listeners(golden: Compare) -> None:
     made = {
         "listeners": [plain(one) for one in listeners.make_listeners(SETTINGS)],
-        "clusters": [plain(one) for one in proxy.make_proxy_clusters()],
+        "clusters": [
+            plain(one)
+            for one in (
+                *proxy.make_proxy_clusters(),
+                *activation.make_activation_clusters(SETTINGS.activation_socket)[:2],
+            )
+        ],
         "forwarding": [plain(one) for one in proxy.make_forwarding_routes()],
         "tunnel": plain(proxy.make_tunnel_route()),
     }

@@ -13,6 +13,7 @@ from kedge.gateway.status import (
     CONTROLLER,
     Condition,
     Reach,
+    Standing,
     current_condition,
     judge,
     make_status,
@@ -26,14 +27,16 @@ SERVICES = [make_service("a"), make_service("b")]
 def answering(
     *rules: dict[str, Any],
     confirmed: bool = True,
-    reach: dict[str, Reach] | None = None,
+    reach: dict[str, Reach | Standing] | None = None,
     refusal: str = "",
 ) -> Condition:
     [compiled] = compile_all([make_http_route("r", *rules), *SERVICES])
-    found = reach or {}
-    return judge(
-        compiled, confirmed, lambda name: found.get(name, Reach.ANSWERING), refusal
-    )[-1]  # fmt: skip
+
+    def stand(name: str) -> Standing:
+        found = (reach or {}).get(name, Reach.ANSWERING)
+        return found if isinstance(found, Standing) else Standing(found)
+
+    return judge(compiled, confirmed, stand, refusal)[-1]
 
 
 @pytest.mark.parametrize(
@@ -45,6 +48,11 @@ def answering(
             {"reach": {"default/b/80": Reach.NONE}},
             "NoReadyEndpoints",
             "Service default/b port 80 has no ready endpoint",
+        ),
+        (
+            {"reach": {"default/b/80": Standing(Reach.FAILED, "OOMKilled.")}},
+            "CannotStart",
+            "Service default/b port 80 cannot start: OOMKilled.",
         ),
         ({"reach": {"default/a/80": Reach.SENT}}, "NotAcknowledged", "Service default/a port 80"),
         ({"refusal": "bad regex"}, "NotAccepted", "not accepted"),
@@ -64,11 +72,11 @@ def test_a_backend_without_a_share_need_not_be_ready() -> None:
 
 def test_references_and_acceptance() -> None:
     [compiled] = compile_all([make_http_route("r", make_rule("absent"))])
-    accepted, resolved, _ = judge(compiled, True, lambda _: Reach.NONE, "")
+    accepted, resolved, _ = judge(compiled, True, lambda _: Standing(Reach.NONE), "")
     assert accepted.status
     assert (resolved.status, resolved.reason) == (False, "BackendNotFound")
     [compiled] = compile_all([make_http_route("r", {"filters": [{"type": "What"}]})])
-    accepted, _, answer = judge(compiled, True, lambda _: Reach.NONE, "")
+    accepted, _, answer = judge(compiled, True, lambda _: Standing(Reach.NONE), "")
     assert (accepted.status, accepted.reason) == (False, "UnsupportedValue")
     assert answer.reason == "NotAccepted"
 

@@ -1,0 +1,302 @@
+"""Who gets which pod, and when: requests that wait for a pod, and slots of those that have few.
+
+One queue a revision, in arrival order, whatever port a request is for. A revision without a limit
+lets all go as soon as it has a pod; one with `containerConcurrency` gives each a slot of a pod, and
+the slot comes back when the request ends. Revisions take turns, so that a thousand requests that
+wake together stop no other.
+
+Nothing here speaks to Envoy: `asking` does, and calls this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+
+from kedge.gateway.ir import Endpoint, Endpoints, Hold
+from kedge.lib.clock import SYSTEM_CLOCK, Clock
+
+log = logging.getLogger(__name__)
+
+TURN = 32
+"""Requests that a revision lets go before another one has its turn."""
+WAKE_SECONDS = 1.0
+"""A revision that cannot start is asked to again at most this often."""
+
+
+class Refused(Exception):
+    """The request is not to wait; `retry_after` seconds are told to the client where given."""
+
+    def __init__(self, message: str, *, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_after = retry_after
+
+
+class Ask:
+    """One request that asked for a pod.
+
+    Attributes:
+        placed: the endpoint to send it to, or `Refused`.
+        address: the pod whose slot it holds; empty while it waits.
+    """
+
+    __slots__ = ("address", "cluster", "placed")
+
+    def __init__(self, cluster: str, placed: asyncio.Future[Endpoint]) -> None:
+        self.cluster = cluster
+        self.placed = placed
+        self.address = ""
+
+
+class Revision:
+    """One Service's pods and the requests that wait for them."""
+
+    def __init__(self, key: str, now: float) -> None:
+        self.key = key
+        self.hold = Hold()
+        self.endpoints: dict[str, tuple[Endpoint, ...]] = {}
+        self.waiting: OrderedDict[Ask, None] = OrderedDict()
+        self.changed = now
+        self.woken: float | None = None
+
+    def addresses(self) -> set[str]:
+        return {end.address for ends in self.endpoints.values() for end in ends}
+
+
+class Activator:
+    """The queues and slots of all activatable revisions.
+
+    Attributes:
+        lost: pods that took no connection a moment ago, and are passed over.
+        inherited: requests in pods that an earlier activator sent there.
+    """
+
+    def __init__(self, *, max_held: int, clock: Clock = SYSTEM_CLOCK) -> None:
+        self.lost: set[str] = set()
+        self.inherited: Mapping[str, int] = {}
+        self._max_held = max_held
+        self._clock = clock
+        self._revisions: dict[str, Revision] = {}
+        self._busy: Counter[str] = Counter()
+        self._users: dict[str, set[str]] = {}
+        self._turns: OrderedDict[str, None] = OrderedDict()
+        self._scheduled = False
+        self._wakers: list[Callable[[str], None]] = []
+        self._returned = asyncio.Event()
+
+    def on_wake(self, callback: Callable[[str], None]) -> None:
+        """Call `callback("namespace/service")` at once when a request finds no pod."""
+        self._wakers.append(callback)
+
+    # What the gateway knows of pods
+
+    def update(self, endpoints: Endpoints) -> None:
+        """The endpoints of a cluster as they are now."""
+        key = key_of(endpoints.cluster)
+        if endpoints.hold is None:
+            self.forget(endpoints.cluster)
+            return
+        revision = self._find(key)
+        before = revision.addresses()
+        revision.endpoints[endpoints.cluster] = endpoints.ready
+        revision.hold = endpoints.hold
+        self._note_addresses(revision, before)
+        if not revision.addresses() and revision.waiting:
+            self._wake(revision)
+        if revision.hold.cannot_start and not revision.addresses():
+            self._refuse_all(revision)
+        self._schedule(key)
+
+    def forget(self, cluster: str) -> None:
+        """The cluster is gone, or is not held for any more."""
+        revision = self._revisions.get(key_of(cluster))
+        if revision is None:
+            return
+        before = revision.addresses()
+        revision.endpoints.pop(cluster, None)
+        self._note_addresses(revision, before)
+        for ask in [ask for ask in revision.waiting if ask.cluster == cluster]:
+            del revision.waiting[ask]
+            _refuse(ask, Refused(f"Service {revision.hold.title or revision.key} is gone."))
+        if not revision.endpoints:
+            del self._revisions[revision.key]
+
+    def find(self, cluster: str) -> Revision | None:
+        return self._revisions.get(key_of(cluster))
+
+    def _find(self, key: str) -> Revision:
+        if key not in self._revisions:
+            self._revisions[key] = Revision(key, self._clock.monotonic())
+        return self._revisions[key]
+
+    def _note_addresses(self, revision: Revision, before: set[str]) -> None:
+        now = revision.addresses()
+        if now != before:
+            revision.changed = self._clock.monotonic()
+        for address in before - now:
+            self._users[address].discard(revision.key)
+            if not self._users[address]:
+                del self._users[address]
+                self.lost.discard(address)
+                self._tell_returned()
+        for address in now - before:
+            self._users.setdefault(address, set()).add(revision.key)
+
+    # What requests ask
+
+    def ask(self, cluster: str) -> Ask:
+        """A request came through that cluster; `release` it when it has ended or gone away."""
+        ask = Ask(cluster, asyncio.get_running_loop().create_future())
+        revision = self.find(cluster)
+        refusal = self._refusal(revision, cluster)
+        if revision is None or refusal is not None:
+            _refuse(ask, refusal or Refused(""))
+            return ask
+        if not revision.addresses():
+            self._wake(revision)
+        revision.waiting[ask] = None
+        self._let_go(revision, 1)
+        return ask
+
+    def release(self, ask: Ask) -> None:
+        """The request has ended: answered, failed, or gone while it waited."""
+        if ask.address:
+            self._give_back(ask.address)
+            ask.address = ""
+        else:
+            revision = self.find(ask.cluster)
+            if revision is not None:
+                revision.waiting.pop(ask, None)
+        ask.placed.cancel()
+
+    def held(self) -> dict[str, int]:
+        """Requests that wait, by `namespace/service`; without those that have none."""
+        return {key: len(one.waiting) for key, one in self._revisions.items() if one.waiting}
+
+    def busy(self, address: str) -> int:
+        """Requests in that pod, as far as they came by here."""
+        return self._busy[address] + self.inherited.get(address, 0)
+
+    async def drained(self, address: str) -> None:
+        """Wait until the pod is named no more and what was sent to it has ended."""
+        while address in self._users or self.busy(address):
+            await self._returned.wait()
+
+    def pods_changed(self, addresses: Iterable[str]) -> None:
+        """`lost` or `inherited` changed for these pods."""
+        for address in addresses:
+            for key in self._users.get(address, ()):
+                self._schedule(key)
+        self._tell_returned()
+
+    def _refusal(self, revision: Revision | None, cluster: str) -> Refused | None:
+        if revision is None or cluster not in revision.endpoints:
+            return Refused(f"Service {key_of(cluster)} is gone.")
+        if revision.hold.cannot_start and not revision.addresses():
+            self._wake(revision)
+            return _cannot_start(revision.hold)
+        if len(revision.waiting) >= self._max_held:
+            return Refused(
+                f"Service {revision.hold.title}: {len(revision.waiting)} requests wait for a pod"
+                " already. Fix: ask again later, or raise maxReplicas of the component.",
+                retry_after=1,
+            )
+        return None
+
+    def _refuse_all(self, revision: Revision) -> None:
+        waiting, revision.waiting = revision.waiting, OrderedDict()
+        for ask in waiting:
+            _refuse(ask, _cannot_start(revision.hold))
+
+    def _wake(self, revision: Revision) -> None:
+        now = self._clock.monotonic()
+        repeated = revision.waiting or revision.hold.cannot_start
+        if repeated and revision.woken is not None and now - revision.woken < WAKE_SECONDS:
+            return
+        revision.woken = now
+        for callback in self._wakers:
+            callback(revision.key)
+
+    # Who goes next
+
+    def _give_back(self, address: str) -> None:
+        self._busy[address] -= 1
+        if self._busy[address] <= 0:
+            del self._busy[address]
+            self._tell_returned()
+        for key in self._users.get(address, ()):
+            self._schedule(key)
+
+    def _tell_returned(self) -> None:
+        returned, self._returned = self._returned, asyncio.Event()
+        returned.set()
+
+    def _schedule(self, key: str) -> None:
+        if not self._revisions[key].waiting:
+            return
+        self._turns[key] = None
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._take_turns)
+
+    def _take_turns(self) -> None:
+        """Each revision that can, lets some go; what is left has its turn after other events."""
+        self._scheduled = False
+        turns, self._turns = self._turns, OrderedDict()
+        for key in turns:
+            revision = self._revisions.get(key)
+            if revision is not None and self._let_go(revision, TURN):
+                self._schedule(key)
+
+    def _let_go(self, revision: Revision, limit: int) -> bool:
+        """Send up to `limit` of those that wait to pods; whether more might go."""
+        stuck: set[str] = set()
+        gone: list[Ask] = []
+        for ask in revision.waiting:
+            if ask.cluster in stuck:
+                continue
+            endpoint = self._choose(revision, ask.cluster)
+            if endpoint is None:
+                stuck.add(ask.cluster)
+                if len(stuck) == len(revision.endpoints):
+                    break
+                continue
+            gone.append(ask)
+            ask.address = endpoint.address
+            self._busy[endpoint.address] += 1
+            ask.placed.set_result(endpoint)
+            if len(gone) == limit:
+                break
+        for ask in gone:
+            del revision.waiting[ask]
+        return len(gone) == limit
+
+    def _choose(self, revision: Revision, cluster: str) -> Endpoint | None:
+        """The pod with the fewest requests, if it may have one more."""
+        limit = revision.hold.concurrency
+        best, least = None, limit or 1 << 62
+        for endpoint in revision.endpoints[cluster]:
+            if endpoint.address not in self.lost:
+                busy = self.busy(endpoint.address)
+                if busy < least:
+                    best, least = endpoint, busy
+        return best
+
+
+def key_of(cluster: str) -> str:
+    """`namespace/service` of a cluster's name."""
+    return cluster.rpartition("/")[0]
+
+
+def _cannot_start(hold: Hold) -> Refused:
+    return Refused(f"Service {hold.title} cannot start: {hold.cannot_start}")
+
+
+def _refuse(ask: Ask, refusal: Refused) -> None:
+    if not ask.placed.done():
+        ask.placed.set_exception(refusal)
+        # Whoever asked may have gone away meanwhile; then nobody reads it.
+        ask.placed.exception()

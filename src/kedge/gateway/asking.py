@@ -1,0 +1,135 @@
+"""Where Envoy asks which pod a request shall go to: ext_proc, on a unix socket.
+
+One gRPC stream a request. It brings the request's headers and ends when the request does; between
+the two it is silent, while the request waits here or is in its pod.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import grpc
+from envoy.service.ext_proc.v3 import external_processor_pb2 as messages
+from google.protobuf import struct_pb2
+
+from kedge.gateway.activation import CLUSTER_ATTRIBUTE, LANE_HEADER, NAMESPACE
+from kedge.gateway.activator import Activator, Ask, Refused, key_of
+from kedge.gateway.ir import Endpoint
+from kedge.gateway.translate import ACTIVATION, why_name
+
+log = logging.getLogger(__name__)
+
+_SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
+_ATTRIBUTES = "envoy.filters.http.ext_proc"
+_PREFIX = f"envoy://{ACTIVATION}/"
+_TRAILERS_SEEN = messages.ProcessingResponse(
+    response_trailers=messages.TrailersResponse()
+).SerializeToString()
+_UNAVAILABLE = 14
+
+
+class AskingServer:
+    """Answers Envoy's questions out of an `Activator`; `lane` is the cluster that leads to pods."""
+
+    def __init__(self, activator: Activator, lane: str) -> None:
+        self._activator = activator
+        self._lane = lane
+
+    async def serve(self, socket: Path) -> None:
+        """Serve on a unix socket until cancelled."""
+        server = grpc.aio.server(options=[("grpc.max_concurrent_streams", (1 << 31) - 1)])
+        handler = grpc.stream_stream_rpc_method_handler(
+            self._process,
+            request_deserializer=messages.ProcessingRequest.FromString,
+            response_serializer=None,
+        )
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(_SERVICE, {"Process": handler}),)
+        )
+        socket.unlink(missing_ok=True)
+        server.add_insecure_port(f"unix:{socket}")
+        await server.start()
+        try:
+            await server.wait_for_termination()
+        finally:
+            await server.stop(None)
+
+    async def _process(self, requests: Any, context: Any) -> Any:
+        ask: Ask | None = None
+        try:
+            async for request in requests:
+                kind = request.WhichOneof("request")
+                if kind == "request_headers":
+                    ask = self._activator.ask(_cluster_of(request))
+                    try:
+                        endpoint = await ask.placed
+                    except Refused as refused:
+                        yield _make_refusal(refused, _is_grpc(request))
+                        return
+                    yield self._make_placement(ask.cluster, endpoint)
+                elif kind == "response_trailers":
+                    yield _TRAILERS_SEEN
+        finally:
+            if ask is not None:
+                self._activator.release(ask)
+
+    def _make_placement(self, cluster: str, endpoint: Endpoint) -> bytes:
+        revision = self._activator.find(cluster)
+        title = revision.hold.title if revision else key_of(cluster)
+        facts = struct_pb2.Struct()
+        facts.update(
+            {
+                "address": f"{endpoint.address}:{endpoint.port}",
+                "service": title,
+                "why": why_name(title),
+            }
+        )
+        metadata = struct_pb2.Struct()
+        metadata.fields[NAMESPACE].struct_value.CopyFrom(facts)
+        lane = {"header": {"key": LANE_HEADER, "raw_value": self._lane.encode()}}
+        response = messages.ProcessingResponse(
+            request_headers={"response": {"header_mutation": {"set_headers": [lane]}}},
+            dynamic_metadata=metadata,
+        )
+        packed: bytes = response.SerializeToString()
+        return packed
+
+
+def _cluster_of(request: Any) -> str:
+    """The cluster that the request came through, in the internal listener's address."""
+    attributes = request.attributes[_ATTRIBUTES].fields
+    address: str = attributes[CLUSTER_ATTRIBUTE].string_value
+    return address.removeprefix(_PREFIX)
+
+
+def _is_grpc(request: Any) -> bool:
+    return any(
+        header.key == "content-type" and header.raw_value.startswith(b"application/grpc")
+        for header in request.request_headers.headers.headers
+    )
+
+
+def _make_refusal(refused: Refused, grpc: bool) -> bytes:
+    """The error answer: JSON, or the same text as gRPC's message."""
+    headers = {"content-type": "application/json"}
+    if refused.retry_after is not None:
+        headers["retry-after"] = str(refused.retry_after)
+    response = messages.ProcessingResponse(
+        immediate_response=messages.ImmediateResponse(
+            status={"code": 503},
+            headers={
+                "set_headers": [
+                    {"header": {"key": key, "raw_value": value.encode()}}
+                    for key, value in headers.items()
+                ]
+            },
+            body=(refused.message if grpc else json.dumps({"error": refused.message})).encode(),
+            grpc_status={"status": _UNAVAILABLE},
+            details="kedge_activation",
+        )
+    )
+    packed: bytes = response.SerializeToString()
+    return packed
