@@ -479,9 +479,12 @@ WARNED: list[tuple[str, Object, str]] = [
         " spec.canary. Fix: Remove it, or use Knative mode",
     ),
     (
-        "metric in Standard mode",
-        isvc(predictor(scaleMetric="rps"), annotations=STANDARD),
-        "spec.predictor.scaleMetric: it has no effect: a HorizontalPodAutoscaler cannot scale on",
+        "metric that nobody reads",
+        isvc(
+            predictor(scaleMetric="rps"),
+            annotations={**STANDARD, "serving.kserve.io/autoscalerClass": "none"},
+        ),
+        "spec.predictor.scaleMetric: it has no effect: the autoscaler class is none",
     ),
     (
         "metric without autoscaler",

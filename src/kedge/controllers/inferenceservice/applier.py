@@ -71,8 +71,7 @@ class Applier:
         wanted = _with_annotation(deployment, names.INITIAL_REPLICAS, str(replicas))
         live = self._cached(DEPLOYMENT, deployment) or await self.find(DEPLOYMENT, name)
         if live is None:
-            await self._create(wanted, replicas)
-            return await self._cluster.apply(DEPLOYMENT, _stamp(self._note(wanted)))
+            return await self._create(wanted, replicas)
         self._check_owner(DEPLOYMENT, live)
         recorded = (live["metadata"].get("annotations") or {}).get(names.INITIAL_REPLICAS)
         now = _replicas(live)
@@ -83,6 +82,27 @@ class Applier:
         elif not _count_is_claimed(live):
             await self._claim(deployment, now)
         return await self.apply(DEPLOYMENT, wanted)
+
+    async def raise_to(self, deployment: Object, replicas: int) -> None:
+        """Give a Deployment more pods at once; what scales it takes them back."""
+        if _replicas(deployment) < replicas:
+            metadata = deployment["metadata"]
+            await self.scale(metadata["name"], metadata["namespace"], replicas)
+
+    async def annotate(self, kind: Kind, obj: Object, wanted: Mapping[str, str | None]) -> None:
+        """Set annotations that are not part of what is applied; None removes one."""
+        metadata = obj["metadata"]
+        live = metadata.get("annotations") or {}
+        changed = {key: value for key, value in wanted.items() if live.get(key) != value}
+        if not changed:
+            return
+        patch = {"metadata": {"annotations": changed}}
+        try:
+            await self._cluster.patch(
+                kind, metadata["name"], patch, namespace=metadata["namespace"]
+            )
+        except NotFound:
+            return
 
     async def scale(self, name: str, namespace: str, replicas: int) -> None:
         await self._cluster.scale(
@@ -133,14 +153,19 @@ class Applier:
 
     # -- how -------------------------------------------------------------------------------
 
-    async def _create(self, deployment: Object, replicas: int) -> None:
+    async def _create(self, deployment: Object, replicas: int) -> Object:
+        self._note(deployment)
+        if replicas == 1:
+            # What a Deployment is given that names no count.
+            await self._cluster.apply(DEPLOYMENT, _stamp(deployment))
+            return await self._claim(deployment, replicas)
         counted = copy.deepcopy(deployment)
         counted["spec"]["replicas"] = replicas
-        self._note(counted)
         await self._cluster.apply(DEPLOYMENT, _stamp(counted))
         await self._claim(deployment, replicas)
+        return await self._cluster.apply(DEPLOYMENT, _stamp(deployment))
 
-    async def _claim(self, deployment: Object, replicas: int) -> None:
+    async def _claim(self, deployment: Object, replicas: int) -> Object:
         metadata = deployment["metadata"]
         claim = {
             "apiVersion": DEPLOYMENT.api_version,
@@ -148,7 +173,7 @@ class Applier:
             "metadata": {"name": metadata["name"], "namespace": metadata["namespace"]},
             "spec": {"replicas": replicas},
         }
-        await self._cluster.apply(
+        return await self._cluster.apply(
             DEPLOYMENT, claim, field_manager=names.AUTOSCALER_MANAGER, force=True
         )
 

@@ -24,7 +24,6 @@ from kedge.controllers.inferenceservice.errors import BuildError, InvalidSpec
 from kedge.controllers.inferenceservice.merge import Tree, get_env
 from kedge.controllers.inferenceservice.metadata import component_annotations, component_labels
 from kedge.controllers.inferenceservice.names import (
-    AUTOSCALER_CLASS,
     DEPLOYMENT_MODE,
     SERVER_CONTAINER,
     ComponentKind,
@@ -59,7 +58,7 @@ class _Assembly:
         self.name = str(self.metadata["name"])
         self.namespace = str(self.metadata["namespace"])
         own = self.metadata.get("annotations") or {}
-        self.warnings: list[Warned] = annotation_warnings("metadata", own, self.mode)
+        self.warnings: list[Warned] = annotation_warnings("metadata", own)
 
     def plan(self) -> ServicePlan:
         built: dict[ComponentKind, Component] = {}
@@ -77,7 +76,7 @@ class _Assembly:
             except BuildError as error:
                 error.component = kind.value
                 errors[kind] = error
-            self.warnings += effect_warnings(kind, spec, self.mode, may_rest=self._may_rest(spec))
+            self.warnings += effect_warnings(kind, spec)
         return ServicePlan(
             isvc=self.isvc,
             mode=self.mode,
@@ -88,13 +87,6 @@ class _Assembly:
             errors=errors,
             warnings=tuple(self.warnings),
         )
-
-    def _may_rest(self, spec: Mapping[str, Any]) -> bool:
-        annotations = {
-            **(self.metadata.get("annotations") or {}), **(spec.get("annotations") or {}),
-        }  # fmt: skip
-        fixed = annotations.get(AUTOSCALER_CLASS) == "none"
-        return fixed and self.mode is DeploymentMode.STANDARD
 
     def _check_mode(self) -> None:
         if self.mode is DeploymentMode.MODEL_MESH:

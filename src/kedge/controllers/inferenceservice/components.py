@@ -81,6 +81,16 @@ class Component:
         return 1 if given is None else int(given)
 
     @property
+    def fewest(self) -> int:
+        """The fewest pods of it, whether the count is fixed or scaled."""
+        return self.min_replicas if self.replicas is None else self.replicas
+
+    @property
+    def container_concurrency(self) -> int:
+        """The most requests that one pod gets at a time; 0 for no limit."""
+        return int(self.spec.get("containerConcurrency") or 0)
+
+    @property
     def timeout(self) -> int | None:
         given = self.spec.get("timeout")
         return None if given is None else int(given)

@@ -46,19 +46,24 @@ class Diagnosis:
         outcome.cause = await self._find(outcome)
         for canary in outcome.canaries:
             if not canary.ready:
-                canary.cause = await self._of_workload(
+                cause = await self._of_workload(
                     canary.component, canary.workload, canary.workload.current_pods
                 )
+                canary.cause = cause
+                if cause is not None and not canary.workload.ready_pods:
+                    outcome.causes[canary.workload.name] = cause
 
     async def _find(self, outcome: Outcome) -> Cause | None:
-        if outcome.focus.replicas == 0:
+        """The cause of what the component is judged by; those of other workloads are noted."""
+        told = [workload.name for workload in outcome.concerning]
+        if outcome.focus.replicas == 0 and not outcome.activatable:
             return self._at_rest(outcome)
         for workload in self._suspects(outcome):
             pods = [pod for pod in workload.current_pods if not pod_is_ready(pod)]
             cause = await self._of_workload(outcome.component, workload, pods)
             if cause is not None:
-                return cause
-        return None
+                outcome.causes[workload.name] = cause
+        return next((outcome.causes[name] for name in told if name in outcome.causes), None)
 
     def _at_rest(self, outcome: Outcome) -> Cause:
         name = outcome.focus.name

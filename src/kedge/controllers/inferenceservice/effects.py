@@ -2,7 +2,7 @@
 
 KServe runs an agent container beside the server that logs payloads and joins requests; Kedge's own
 server is to do both. Until it does, the annotations are passed on and the service carries a
-warning, as it does for scaling by traffic, and for a predictor that is to load models later.
+warning, as it does for a predictor that is to load models later.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from kedge.controllers.inferenceservice import names
 from kedge.controllers.inferenceservice.components import Warned
 from kedge.controllers.inferenceservice.names import INTERNAL, ComponentKind
-from kedge.settings.serving import DeploymentMode, ServingConfig
+from kedge.settings.serving import ServingConfig
 
 
 def sidecar_annotations(
@@ -62,52 +62,32 @@ def metric_annotations(annotations: Mapping[str, str], config: ServingConfig) ->
     return found
 
 
-def annotation_warnings(
-    path: str, annotations: Mapping[str, str], mode: DeploymentMode
-) -> list[Warned]:
+def annotation_warnings(path: str, annotations: Mapping[str, str]) -> list[Warned]:
     """Annotations that are understood but change nothing in this release."""
     found = []
     for key, value in annotations.items():
         if key == names.ENABLE_METRIC_AGGREGATION and value == "true":
             why = "there is no proxy whose metrics would be joined; the server's own are served."
             found.append(Warned(f"{path}.annotations[{key}]", why))
-        elif key.startswith(f"{names.AUTOSCALING}/") and mode is DeploymentMode.KNATIVE:
-            found.append(Warned(f"{path}.annotations[{key}]", _FIXED))
-        elif key == names.ROLLOUT_DURATION and mode is DeploymentMode.KNATIVE:
-            why = "requests move to a new revision at once in this release."
-            found.append(Warned(f"{path}.annotations[{key}]", why))
     return found
 
 
-def effect_warnings(
-    kind: ComponentKind, spec: Mapping[str, Any], mode: DeploymentMode, *, may_rest: bool
-) -> list[Warned]:
-    """The component's fields that are understood but change nothing in this release.
-
-    Args:
-        may_rest: its pods are counted by `minReplicas` alone, which may be 0.
-    """
+def effect_warnings(kind: ComponentKind, spec: Mapping[str, Any]) -> list[Warned]:
+    """The component's fields that are understood but change nothing in this release."""
     found = {name: why for name, why in _NOT_YET.items() if spec.get(name) is not None}
-    if mode is DeploymentMode.KNATIVE:
-        found |= {name: why for name, why in _NOT_YET_KNATIVE.items() if spec.get(name)}
-    if spec.get("minReplicas") == 0 and not may_rest:
-        found["minReplicas"] = "one pod is kept: nothing scales to zero in this release."
     if _is_multi_model(kind, spec):
         found["model"] = (
             "it names no storage; the server is started without a model, and loading models later"
             " (TrainedModel) is not in this release."
         )
     warnings = [Warned(f"spec.{kind}.{name}", why) for name, why in found.items()]
-    return warnings + annotation_warnings(f"spec.{kind}", spec.get("annotations") or {}, mode)
+    return warnings + annotation_warnings(f"spec.{kind}", spec.get("annotations") or {})
 
 
-_FIXED = "the number of pods is fixed at minReplicas in this release."
 _NOT_YET = {
     "logger": "payloads are not logged in this release.",
     "batcher": "requests are not batched in this release.",
-    "containerConcurrency": "requests are not limited per pod in this release.",
 }
-_NOT_YET_KNATIVE = {"maxReplicas": _FIXED, "scaleTarget": _FIXED, "scaleMetric": _FIXED}
 
 
 def _is_multi_model(kind: ComponentKind, spec: Mapping[str, Any]) -> bool:

@@ -6,36 +6,29 @@ The newest revision that was ever ready is "latest"; what it gets is decided by 
 gets it by `routing`. A revision that nobody needs any more rests at zero pods if a rollback may
 still want it, and is deleted otherwise; both only after no route of the gateway names it.
 
-Replicas here are fixed: `minReplicas`, at least 1. Changing what only scales a revision makes no
-new one.
+How many pods a revision has is the autoscaler's to say, within what its annotations tell; they
+change without a new revision. Before requests move to a revision it is given the pods for its share
+(`capacity`) and keeps them until the autoscaler has seen that share for as long as it looks back.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from datetime import datetime, timedelta
 
 from kedge.api.scheme import DEPLOYMENT, SERVICE
 from kedge.cluster.base import Object
 from kedge.controllers.inferenceservice import names
-from kedge.controllers.inferenceservice.children.deployment import (
-    make_revision,
-    revision_digest,
-    template_hash,
-)
+from kedge.controllers.inferenceservice.children import scaling
 from kedge.controllers.inferenceservice.children.httproute import (
     Backend,
     make_single_route,
 )
-from kedge.controllers.inferenceservice.children.service import (
-    Ports,
-    make_gateway_service,
-    make_revision_service,
-    ports_of,
-)
+from kedge.controllers.inferenceservice.children.service import make_gateway_service
 from kedge.controllers.inferenceservice.components import Component
 from kedge.controllers.inferenceservice.errors import InvalidWorkerSpec
 from kedge.controllers.inferenceservice.names import ComponentKind
 from kedge.controllers.inferenceservice.observe import Verdict, Workload
+from kedge.controllers.inferenceservice.revisions import Revisions
 from kedge.controllers.inferenceservice.rollout import Outcome, Scope
 from kedge.controllers.inferenceservice.routing import withdraw
 from kedge.controllers.inferenceservice.traffic import (
@@ -45,6 +38,7 @@ from kedge.controllers.inferenceservice.traffic import (
     plan_traffic,
     shares,
 )
+from kedge.lib.clock import format_time
 
 
 class KnativeMode:
@@ -64,18 +58,19 @@ class KnativeMode:
                 fix=f"Annotate the service before its first apply with {names.DEPLOYMENT_MODE}:"
                 " Standard, or remove `spec.predictor.workerSpec`.",
             )
-        revisions = _Revisions(self.scope, component)
+        revisions = Revisions(self.scope, component)
         newest, started = await revisions.ensure_newest()
         await self.applier.apply(
             SERVICE, make_gateway_service(self.plan, component.name, component.labels)
         )
         outcome = Outcome(component, newest, list(revisions.workloads.values()))
         outcome.started = started
+        outcome.activatable = scaling.is_activatable(self.plan, component)
         await self._spread(outcome, revisions)
         outcome.verdict = self._verdict(outcome, revisions)
         return outcome
 
-    async def _spread(self, outcome: Outcome, revisions: _Revisions) -> None:
+    async def _spread(self, outcome: Outcome, revisions: Revisions) -> None:
         """Decide about shares, and make ready what is to get one."""
         component = outcome.component
         services = revisions.services
@@ -91,26 +86,29 @@ class KnativeMode:
             current,
             tag_latest=component.annotations.get(names.ENABLE_TAG_ROUTING) == "true",
         )
-        await revisions.wake({target.revision for target in targets})
+        await revisions.note_proofs()
         desired = [
             Backend(services[revision], weight, revisions.ports(revision))
             for revision, weight in shares(targets).items()
         ]
-        ready = {services[name] for name, found in revisions.workloads.items() if found.ready_pods}
-        failing = {
-            services[name]
-            for name, found in revisions.workloads.items()
-            if found.replicas > 0 and not found.ready_pods
-        }
-        outcome.decision = self.scope.decide(component, withdraw(desired, failing), ready)
+        failing = {services[name] for name in revisions.workloads if revisions.fails(name)}
+        aimed = withdraw(desired, failing)
+        named = {service: revision for revision, service in services.items()}
+        needed = revisions.needed(current, {named[b.service]: b.weight for b in aimed})
+        await revisions.wake(needed)
+        answering = {services[name] for name in revisions.workloads if revisions.answers(name)}
+        able = {s for s in answering if revisions.has(named[s], needed.get(named[s], 0))}
+        outcome.decision = self.scope.decide(component, aimed, answering, able)
+        outcome.waiting = _waiting(outcome, revisions, needed)
         outcome.settled = list(outcome.decision.backends) == desired
         if outcome.settled:
             rollout = advance(rollout, shares(targets))
         outcome.rollout = rollout
+        outcome.asked = {target.revision for target in targets if target.percent > 0}
         outcome.targets = targets if outcome.settled else _as_routed(targets, outcome, services)
         outcome.routes = self._single_routes(outcome, revisions)
 
-    def _rollout(self, component: Component, revisions: _Revisions) -> Rollout:
+    def _rollout(self, component: Component, revisions: Revisions) -> Rollout:
         """Where the rollout stands: what the status remembers, as far as it is still there."""
         status = self.scope.previous_status(component.kind)
 
@@ -125,7 +123,7 @@ class KnativeMode:
             previous=kept("previousRolledoutRevision"),
         )
 
-    def _single_routes(self, outcome: Outcome, revisions: _Revisions) -> list[Object]:
+    def _single_routes(self, outcome: Outcome, revisions: Revisions) -> list[Object]:
         """Routes to one revision alone: those with a tag, and those that wait for a share."""
         component = outcome.component
         routes = [
@@ -146,7 +144,7 @@ class KnativeMode:
             routes.append(make_single_route(self.plan, name, component, alone))
         return routes
 
-    def _verdict(self, outcome: Outcome, revisions: _Revisions) -> Verdict:
+    def _verdict(self, outcome: Outcome, revisions: Revisions) -> Verdict:
         """Whether the newest revision is ready, and every revision that has requests."""
         newest = outcome.focus
         if outcome.rollout.latest_ready != outcome.rollout.latest_created:
@@ -159,7 +157,7 @@ class KnativeMode:
             return found
         for target in outcome.targets:
             workload = revisions.workloads[target.revision]
-            if target.percent > 0 and not workload.ready_pods:
+            if target.percent > 0 and not revisions.answers(workload.name):
                 return Verdict(
                     "False", "PodsNotReady", f"No pod of revision {workload.name} is ready."
                 )
@@ -173,18 +171,47 @@ class KnativeMode:
                 revisions go that never had a request.
         """
         rollout = outcome.rollout
-        needed = {rollout.latest_created, rollout.latest_ready}
-        needed |= {target.revision for target in outcome.targets}
+        carrying = {name for name, share in shares(outcome.targets).items() if share > 0}
+        kept = {rollout.latest_created, rollout.latest_ready, rollout.rolled_out, rollout.previous}
+        kept |= {target.revision for target in outcome.targets}
         for workload in outcome.workloads:
-            if workload.name in needed or self.scope.is_routed(
+            if workload.name in carrying:
+                if settled:
+                    await self._end_floor(outcome, workload)
+            elif workload.name in kept:
+                if settled and workload.proven:
+                    await self._let_go(workload)
+            elif (settled or _never_served(workload, rollout)) and not self.scope.is_routed(
                 names.private_service(workload.name)
             ):
-                continue
-            if workload.name in (rollout.rolled_out, rollout.previous):
-                if settled:
-                    await self.applier.rest(workload.deployment)
-            elif settled or _never_served(workload, rollout):
                 await self._delete(workload)
+
+    async def _let_go(self, workload: Workload) -> None:
+        """No request is meant for a revision: it may have no pods."""
+        if not workload.autoscaled:
+            await self.applier.rest(workload.deployment)
+            return
+        free = {
+            names.REACHABILITY: "unreachable", names.FLOOR: None, names.FLOOR_UNTIL: None,
+        }  # fmt: skip
+        await self.applier.annotate(DEPLOYMENT, workload.deployment, free)
+
+    async def _end_floor(self, outcome: Outcome, workload: Workload) -> None:
+        """The requests have moved: after a while the autoscaler knows them by itself."""
+        if not workload.floor:
+            return
+        now = self.scope.now
+        until = workload.annotations.get(names.FLOOR_UNTIL)
+        if until is None:
+            seconds = _window(workload)
+            note = {names.FLOOR_UNTIL: format_time(now + timedelta(seconds=seconds))}
+            await self.applier.annotate(DEPLOYMENT, workload.deployment, note)
+            outcome.again_in(seconds + 1)
+        elif (left := (datetime.fromisoformat(until) - now).total_seconds()) > 0:
+            outcome.again_in(left + 1)
+        else:
+            none = {names.FLOOR: None, names.FLOOR_UNTIL: None}
+            await self.applier.annotate(DEPLOYMENT, workload.deployment, none)
 
     async def _delete(self, workload: Workload) -> None:
         await self.applier.delete(DEPLOYMENT, workload.deployment)
@@ -216,95 +243,25 @@ def _as_routed(targets: list[Target], outcome: Outcome, services: dict[str, str]
     ]
 
 
-class _Revisions:
-    """The revisions of one component."""
+def _waiting(outcome: Outcome, revisions: Revisions, needed: dict[str, int]) -> str:
+    """What the requests wait for."""
+    pending = {backend.service for backend in outcome.decision.pending}
+    told = []
+    for name, service in revisions.services.items():
+        ready, pods = len(revisions.workloads[name].ready_pods), needed.get(name, 0)
+        if service in pending:
+            told.append(f"{name} ({ready} of {pods} pods ready)" if ready < pods else name)
+    return ", ".join(told)
 
-    def __init__(self, scope: Scope, component: Component) -> None:
-        self.scope = scope
-        self.plan = scope.plan
-        self.applier = scope.applier
-        self.component = component
-        self.workloads: dict[str, Workload] = {}
-        self.newest = ""
-        self._replicas = max(component.min_replicas, 1)
-        for deployment in scope.deployments:
-            labels = deployment["metadata"].get("labels") or {}
-            if labels.get(names.CONFIGURATION_LABEL) == component.name:
-                workload = scope.workload(deployment)
-                self.workloads[workload.name] = workload
 
-    @property
-    def services(self) -> dict[str, str]:
-        """The Service of each revision's pods."""
-        return {name: names.private_service(name) for name in self.workloads}
+def _window(workload: Workload) -> float:
+    """Seconds after which the autoscaler's averages are of the new share alone."""
+    given = workload.annotations.get(f"{names.AUTOSCALING}/window", "")
+    return _DURATION.get(given[-1:], 0) * float(given[:-1]) if _is_duration(given) else 60.0
 
-    def ports(self, revision: str) -> Ports:
-        """Where a revision answers; of one not seen yet, as it was made."""
-        service = names.private_service(revision)
-        known = self.scope.ports.get(service)
-        return known or ports_of(make_revision_service(self.plan, self.component, revision))
 
-    async def ensure_newest(self) -> tuple[Workload, str]:
-        """The revision of the pods that are asked for now, and its name if it was made now."""
-        wanted = revision_digest(self.plan, self.component)
-        number, existing = await self._place_of(wanted)
-        deployment = make_revision(self.plan, self.component, number)
-        live = await self.applier.ensure_deployment(deployment, self._replicas)
-        workload = self.scope.workload(live)
-        self.newest = workload.name
-        self.workloads[workload.name] = workload
-        await self.applier.apply(
-            SERVICE, make_revision_service(self.plan, self.component, workload.name)
-        )
-        for name, service in self.services.items():
-            self.applier.keep(DEPLOYMENT, name)
-            self.applier.keep(SERVICE, service)
-        return workload, "" if existing else workload.name
+_DURATION = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
-    async def _place_of(self, wanted: str) -> tuple[int, bool]:
-        """The number of the revision made of `wanted`, and whether it exists.
 
-        That is the newest one or the next. The cluster is asked, since the cache may not show yet
-        what an earlier reconcile made.
-        """
-        status = self.scope.previous_status(self.component.kind)
-        created = names.revision_number(str(status.get("latestCreatedRevision") or ""))
-        seen = [names.revision_number(name) for name in self.workloads]
-        number = max([created, *seen])
-        found = await self._find(number) if number else None
-        if found is not None and template_hash(found) == wanted:
-            return number, True
-        while (found := await self._find(number + 1)) is not None:
-            number += 1
-            if template_hash(found) == wanted:
-                return number, True
-        return number + 1, False
-
-    async def _find(self, number: int) -> Object | None:
-        name = names.revision(self.component.name, number)
-        if name in self.workloads:
-            return self.workloads[name].deployment
-        return await self.applier.find(DEPLOYMENT, name)
-
-    def latest_ready(self, before: str) -> str:
-        """The newest revision that was ever ready; it never becomes an older one."""
-        ready = [name for name, workload in self.workloads.items() if workload.serves]
-        newer = [
-            name for name in ready if names.revision_number(name) > names.revision_number(before)
-        ]
-        return max(newer, key=names.revision_number, default=before)
-
-    async def wake(self, wanted: set[str]) -> None:
-        """Give pods to resting revisions that are to get requests."""
-        for name in wanted:
-            workload = self.workloads.get(name)
-            if workload is None or name == self.newest:
-                continue
-            annotations = workload.deployment["metadata"].get("annotations") or {}
-            if annotations.get(names.INITIAL_REPLICAS) == "0":
-                await self.applier.wake(workload.deployment, self._replicas)
-                awake = {
-                    **workload.deployment,
-                    "spec": {**workload.deployment["spec"], "replicas": self._replicas},
-                }
-                self.workloads[name] = replace(workload, deployment=awake)
+def _is_duration(text: str) -> bool:
+    return text[-1:] in _DURATION and text[:-1].isdigit()

@@ -83,6 +83,31 @@ class Workload:
         return 1 if given is None else int(given)
 
     @property
+    def annotations(self) -> Mapping[str, str]:
+        return self.deployment["metadata"].get("annotations") or {}
+
+    @property
+    def autoscaled(self) -> bool:
+        """Whether Kedge's autoscaler writes the count."""
+        labels = self.deployment["metadata"].get("labels") or {}
+        return labels.get(names.AUTOSCALED) == "true"
+
+    @property
+    def proven(self) -> bool:
+        """Whether a pod of the template that is asked for now was ever ready."""
+        if self.annotations.get(names.PROVEN) == "true":
+            given = self.annotations.get(names.PROVEN_TEMPLATE)
+            if given == template_hash(self.deployment):
+                return True
+        return any(pod_is_ready(pod) for pod in self.current_pods)
+
+    @property
+    def floor(self) -> int:
+        """The fewest pods for now, besides the fewest that are always asked for."""
+        given = self.annotations.get(names.FLOOR, "")
+        return int(given) if given.isdigit() else 0
+
+    @property
     def is_up_to_date(self) -> bool:
         """Whether all pods are of the template that is asked for now, and as many as asked for."""
         status = self.deployment.get("status") or {}
@@ -93,14 +118,17 @@ class Workload:
             and int(status.get("replicas") or 0) <= max(self.replicas, 0)
         )
 
-    @property
-    def serves(self) -> bool:
-        """Whether the Deployment is available and some pod of it is ready this moment."""
-        available = conditions_of(self.deployment).get("Available", {}).get("status")
-        return available == "True" and bool(self.ready_pods)
-
     def verdict(self) -> Verdict:
-        """Readiness from the Deployment's conditions; the later ones win."""
+        """Readiness from the Deployment's conditions; the later ones win.
+
+        What Kedge scales and what was ready once is ready, whatever its count is on the way to: a
+        request is held until there is a pod. Why there may be none is a cause, not a verdict.
+        """
+        if self.autoscaled and self.proven:
+            return READY
+        if self.autoscaled and self.replicas == 0:
+            message = f"No pod of {self.name} was ever ready, and it has none any more."
+            return Verdict("False", "NeverReady", message)
         conditions = conditions_of(self.deployment)
         verdict = Verdict("Unknown", "Deploying", f"Deployment {self.name} is starting.")
         available = conditions.get("Available", {})

@@ -27,6 +27,7 @@ from kedge.controllers.inferenceservice.applier import Applier, applied_hash
 from kedge.controllers.inferenceservice.assembly import plan_service
 from kedge.controllers.inferenceservice.ca_bundle import copy_ca_bundle
 from kedge.controllers.inferenceservice.cache import Cache
+from kedge.controllers.inferenceservice.causes import NOT_READY
 from kedge.controllers.inferenceservice.children.autoscaler import OTEL_COLLECTOR, SCALED_OBJECT
 from kedge.controllers.inferenceservice.children.httproute import make_routes
 from kedge.controllers.inferenceservice.children.service import make_gateway_service
@@ -202,18 +203,20 @@ class _Pass:
             return None
         self.status.mark_running()
         plan = await self._plan(config)
-        scope = Scope(plan, self.cache, self.applier)
+        scope = Scope(plan, self.cache, self.applier, self.reconciler.clock.now())
         mode = await self._bring_about(plan, scope)
         await self._route(plan, scope)
         diagnosis = Diagnosis(self.cluster, self.reconciler.clock, self.key)
         for outcome in self.outcomes.values():
             await diagnosis.look_at(outcome)
+        await self._tell_gateway(scope)
         report(self.status, plan, self.outcomes, self.errors, self.routes)
         await self._clear_up(scope, mode)
         await self._tell()
         self._raise_errors()
-        look_again = diagnosis.look_again
-        return None if look_again is None else Result(requeue_after=look_again)
+        pauses = [diagnosis.look_again, *(o.look_again for o in self.outcomes.values())]
+        due = [pause for pause in pauses if pause is not None]
+        return Result(requeue_after=min(due)) if due else None
 
     # -- phases ----------------------------------------------------------------------------
 
@@ -284,6 +287,24 @@ class _Pass:
             for route in scope.routes
             if (name := str(route["metadata"]["name"])) not in new or name not in own
         }
+
+    async def _tell_gateway(self, scope: Scope) -> None:
+        """Where requests would be held for pods that cannot start, have them answered so."""
+        causes = {
+            workload.name: cause
+            for outcome in self.outcomes.values()
+            for workload in outcome.all_workloads
+            if (cause := outcome.causes.get(workload.name)) is not None
+            and cause.reason != NOT_READY
+            and not workload.ready_pods
+        }
+        for outcome in self.outcomes.values():
+            for workload in outcome.all_workloads:
+                service = scope.activatable_service(workload.name)
+                if service is not None:
+                    cause = causes.get(workload.name)
+                    told = {names.CANNOT_START: None if cause is None else cause.message}
+                    await self.applier.annotate(SERVICE, service, told)
 
     async def _clear_up(self, scope: Scope, mode: StandardMode | KnativeMode) -> None:
         """Delete what is not wanted any more, once nothing depends on it."""

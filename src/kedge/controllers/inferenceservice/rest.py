@@ -23,6 +23,7 @@ from kedge.controllers.inferenceservice.children.httproute import (
     make_routes,
     make_single_route,
 )
+from kedge.controllers.inferenceservice.children.scaling import initial_replicas
 from kedge.controllers.inferenceservice.children.service import (
     make_gateway_service,
     make_node_services,
@@ -56,13 +57,14 @@ def objects_at_rest(plan: ServicePlan) -> Iterator[Object]:
     if plan.mode is DeploymentMode.KNATIVE and backends.get(plan.entry):
         yield make_gateway_service(plan, plan.name, {names.ISVC_LABEL: plan.name})
     yield from make_routes(plan, backends)
-    for canary in plan.canaries:
-        backend = Backend(canary.name, 100, ports_of(make_service(plan, canary)))
-        yield make_single_route(plan, canary.name, canary, backend)
+    shares = backends.get(ComponentKind.PREDICTOR, ())[1:]
+    for canary, share in zip(plan.canaries, shares, strict=False):
+        alone = Backend(share.service, 100, share.ports)
+        yield make_single_route(plan, canary.name, canary, alone)
 
 
 def _knative(plan: ServicePlan, component: Component, backends: Backends) -> Iterator[Object]:
-    yield _counted(make_revision(plan, component, 1), max(component.min_replicas, 1))
+    yield _counted(make_revision(plan, component, 1), initial_replicas(plan, component))
     service = make_revision_service(plan, component, names.revision(component.name, 1))
     yield service
     yield make_gateway_service(plan, component.name, component.labels)
@@ -79,26 +81,27 @@ def _standard(
     canaries: Sequence[Component],
     backends: Backends,
 ) -> Iterator[Object]:
-    taken = sum(fixed_replicas(canary) for canary in canaries)
+    taken = sum(fixed_replicas(plan, canary) for canary in canaries)
     for variant in (beside(component, taken), *canaries):
-        whole = component if variant.replicas is None and is_scaled_elsewhere(variant) else variant
-        yield _counted(make_deployment(plan, variant), fixed_replicas(whole))
+        scaled = variant.replicas is None and is_scaled_elsewhere(plan, variant)
+        whole = component if scaled else variant
+        yield _counted(make_deployment(plan, variant), fixed_replicas(plan, whole))
         yield from _autoscaling(plan, variant)
     if component.worker is not None:
         yield _counted(make_worker_deployment(plan, component), component.worker.replicas)
         yield from make_node_services(plan, component)
-    stable = make_service(plan, component)
-    if needs_gateway(component, split=bool(canaries)):
-        yield make_gateway_service(plan, component.name, component.labels)
-        stable = make_service(plan, component, names.private_service(component.name))
-    yield stable
-    shares = [Backend(c.name, c.percent, ports_of(make_service(plan, c))) for c in canaries]
-    for canary in canaries:
-        yield make_service(plan, canary)
-    rest = 100 - sum(share.weight for share in shares)
-    backends[component.kind] = [
-        Backend(stable["metadata"]["name"], rest, ports_of(stable)), *shares,
-    ]  # fmt: skip
+    rest = 100 - sum(canary.percent for canary in canaries)
+    answering = []
+    for variant, share, split in (
+        (component, rest, bool(canaries)), *((c, c.percent, False) for c in canaries)
+    ):  # fmt: skip
+        service = make_service(plan, variant)
+        if needs_gateway(plan, variant, split=split):
+            yield make_gateway_service(plan, variant.name, variant.labels)
+            service = make_service(plan, variant, names.private_service(variant.name))
+        yield service
+        answering.append(Backend(service["metadata"]["name"], share, ports_of(service)))
+    backends[component.kind] = answering
 
 
 def _autoscaling(plan: ServicePlan, component: Component) -> Iterator[Object]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 
 from kedge.api.scheme import DEPLOYMENT, HTTP_ROUTE, POD, SERVICE
@@ -15,7 +16,7 @@ from kedge.cluster.base import Object
 from kedge.controllers.inferenceservice import names
 from kedge.controllers.inferenceservice.applier import Applier
 from kedge.controllers.inferenceservice.cache import Cache, is_owned
-from kedge.controllers.inferenceservice.causes import Cause
+from kedge.controllers.inferenceservice.causes import Cause, Scene, find_cause
 from kedge.controllers.inferenceservice.children.httproute import (
     Backend,
     backends_of,
@@ -37,15 +38,12 @@ from kedge.reconcile.controller import Key
 
 @dataclass
 class CanaryState:
-    """A canary variant of Standard mode."""
+    """A canary variant of Standard mode; ready is also one at zero whose pods were ready once."""
 
     component: Component
     workload: Workload
+    ready: bool
     cause: Cause | None = None
-
-    @property
-    def ready(self) -> bool:
-        return bool(self.workload.ready_pods)
 
 
 @dataclass
@@ -63,9 +61,14 @@ class Outcome:
         routes: routes besides those that every component has.
         rollout: revisions and their roles, in Knative mode.
         targets: shares of revisions, in Knative mode.
+        asked: revisions that shall have a share in the end.
         canaries: variants, in Standard mode.
         started: the revision created in this reconcile; empty for none.
         warnings: what was asked for and could not be had.
+        waiting: why requests do not move yet; empty when nothing needs saying.
+        activatable: whether a request is held while there is no pod.
+        causes: why workloads cannot start, by name; those that can are not in it.
+        look_again: seconds after which something is due.
     """
 
     component: Component
@@ -78,9 +81,33 @@ class Outcome:
     routes: list[Object] = field(default_factory=list)
     rollout: Rollout = field(default_factory=Rollout)
     targets: list[Target] = field(default_factory=list)
+    asked: set[str] = field(default_factory=set)
     canaries: list[CanaryState] = field(default_factory=list)
     started: str = ""
     warnings: list[Warned] = field(default_factory=list)
+    waiting: str = ""
+    activatable: bool = False
+    causes: dict[str, Cause] = field(default_factory=dict)
+    look_again: float | None = None
+
+    def again_in(self, seconds: float) -> None:
+        """Have the service looked at again by then."""
+        self.look_again = seconds if self.look_again is None else min(self.look_again, seconds)
+
+    @property
+    def all_workloads(self) -> list[Workload]:
+        return [*self.workloads, *(canary.workload for canary in self.canaries)]
+
+    @property
+    def concerning(self) -> list[Workload]:
+        """The workloads by which the component is judged, the one asked for last first."""
+        listed = [self.focus, *(w for w in self.workloads if w is not self.focus)]
+        if not self.targets:
+            return listed
+        carrying = {target.revision for target in self.targets if target.percent > 0} | self.asked
+        if not self.focus.proven:
+            carrying.add(self.focus.name)
+        return [workload for workload in listed if workload.name in carrying]
 
     @property
     def copies(self) -> int:
@@ -90,10 +117,11 @@ class Outcome:
 class Scope:
     """One InferenceService while it is being reconciled: its plan, and what is there of it."""
 
-    def __init__(self, plan: ServicePlan, cache: Cache, applier: Applier) -> None:
+    def __init__(self, plan: ServicePlan, cache: Cache, applier: Applier, now: datetime) -> None:
         self.plan = plan
         self.cache = cache
         self.applier = applier
+        self.now = now
         self.key = Key(plan.namespace, plan.name)
 
     @cached_property
@@ -124,6 +152,15 @@ class Scope:
         selector = deployment["spec"]["selector"]["matchLabels"]
         pods = [pod for pod in self.pods if _has_labels(pod, selector)]
         return Workload(deployment, pods)
+
+    def activatable_service(self, workload: str) -> Object | None:
+        """The Service of a workload's pods, where the gateway holds requests for them."""
+        for service in self.services:
+            metadata = service["metadata"]
+            held = (metadata.get("labels") or {}).get(names.ACTIVATION) == "true"
+            if held and metadata["name"] in (names.private_service(workload), workload):
+                return service
+        return None
 
     def route(self, name: str) -> Object | None:
         return next((r for r in self.routes if r["metadata"]["name"] == name), None)
@@ -160,8 +197,30 @@ class Scope:
             return []
         return backends_of(route, self.ports)
 
-    def decide(self, component: Component, desired: Sequence[Backend], ready: set[str]) -> Decision:
-        return decide(self.current_backends(component), desired, ready, self.known_services)
+    def decide(
+        self,
+        component: Component,
+        desired: Sequence[Backend],
+        answering: set[str],
+        able: set[str],
+    ) -> Decision:
+        current = self.current_backends(component)
+        return decide(current, desired, answering, able, self.known_services)
+
+    def fails(self, workload: Workload, component: Component) -> bool:
+        """Whether a workload is to have pods and those it has cannot start."""
+        if workload.replicas == 0 or workload.ready_pods:
+            return False
+        if not workload.autoscaled:
+            return True
+        scene = Scene(self.plan.name, component.kind.value, now=self.now)
+        return find_cause(workload.current_pods, workload.deployment, scene) is not None
+
+    def answers(self, workload: Workload, component: Component) -> bool:
+        """Whether a request sent to it now is answered, be it after a wait."""
+        if workload.ready_pods:
+            return True
+        return workload.autoscaled and workload.proven and not self.fails(workload, component)
 
     def is_routed(self, service: str) -> bool:
         """Whether some route names a Service."""

@@ -1,7 +1,7 @@
 """Capacity before weight: when the requests of a component may move to other Services.
 
-A Service gets requests, or more of them, only when its pods are ready and the gateway has said that
-it knows them. Until all that is asked for can be had, everything stays as it is.
+A Service gets requests, or more of them, only when it has the ready pods for them and the gateway
+has said that it knows them. Until all that is asked for can be had, everything stays as it is.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class Decision:
 def decide(
     current: Sequence[Backend],
     desired: Sequence[Backend],
-    ready: Collection[str],
+    answering: Collection[str],
+    able: Collection[str],
     known: Collection[str],
 ) -> Decision:
     """Move to `desired` now, or stay with `current`.
@@ -38,17 +39,18 @@ def decide(
     Args:
         current: what the routes say.
         desired: what they shall say in the end.
-        ready: Services with a ready pod.
+        answering: Services that answer a request sent now, be it after a wait.
+        able: those of them that have the pods for the share that is meant for them.
         known: Services that some route of the gateway answers from.
     """
     weights = {backend.service: backend.weight for backend in current}
-    if not any(weight > 0 and service in ready for service, weight in weights.items()):
+    if not any(weight > 0 and service in answering for service, weight in weights.items()):
         return Decision(tuple(desired))
     risen = [backend for backend in desired if backend.weight > weights.get(backend.service, 0)]
     waiting = [
         backend
         for backend in risen
-        if backend.service not in ready
+        if backend.service not in able
         or not (weights.get(backend.service, 0) > 0 or backend.service in known)
     ]
     if not waiting:

@@ -1,40 +1,65 @@
 """Standard mode: one Deployment per component, rolling updates, canaries as Deployments beside it.
 
-Replicas here are fixed: `minReplicas`, at least 1 (the autoscaler class `none` may have 0). What
-`kubectl scale` sets stays until `minReplicas` changes. HPA and ScaledObject are written where they
-are asked for.
+Who counts the pods is `children.scaling`'s to say. Where Kedge's autoscaler does not, a Deployment
+gets `minReplicas`, at least 1 (the autoscaler class `none` may have 0), and what `kubectl scale`
+sets stays until `minReplicas` changes. HPA and ScaledObject are written where they are asked for.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from kedge.api.scheme import HORIZONTAL_POD_AUTOSCALER, SERVICE, Kind
+from kedge.api.inferenceservice.scaler import Scaler
+from kedge.api.scheme import DEPLOYMENT, HORIZONTAL_POD_AUTOSCALER, SERVICE, Kind
 from kedge.cluster.base import Object
 from kedge.cluster.errors import NotFound
 from kedge.controllers.inferenceservice import names
 from kedge.controllers.inferenceservice.children.autoscaler import (
     OTEL_COLLECTOR,
     SCALED_OBJECT,
-    autoscaler_class,
     make_autoscaler,
     make_collector,
 )
 from kedge.controllers.inferenceservice.children.deployment import (
     make_deployment,
     make_worker_deployment,
+    template_hash,
 )
 from kedge.controllers.inferenceservice.children.httproute import Backend, make_single_route
+from kedge.controllers.inferenceservice.children.scaling import (
+    initial_replicas,
+    is_activatable,
+    is_autoscaled,
+    scaler,
+)
 from kedge.controllers.inferenceservice.children.service import (
+    Ports,
     make_gateway_service,
     make_node_services,
     make_service,
     ports_of,
 )
-from kedge.controllers.inferenceservice.components import Component, Warned
+from kedge.controllers.inferenceservice.components import Component, ServicePlan, Warned
 from kedge.controllers.inferenceservice.names import ComponentKind
-from kedge.controllers.inferenceservice.observe import Verdict, Workload, worst
+from kedge.controllers.inferenceservice.observe import Verdict, Workload, pod_is_ready, worst
 from kedge.controllers.inferenceservice.rollout import CanaryState, Outcome, Scope
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A canary with its pods and the Service of these."""
+
+    component: Component
+    workload: Workload
+    selecting: Object
+
+    @property
+    def service(self) -> str:
+        return str(self.selecting["metadata"]["name"])
+
+    @property
+    def ports(self) -> Ports:
+        return ports_of(self.selecting)
 
 
 class StandardMode:
@@ -54,10 +79,11 @@ class StandardMode:
         return await self._component(component, self.plan.canaries)
 
     async def _component(self, component: Component, canaries: tuple[Component, ...]) -> Outcome:
-        variants = [(canary, await self._workload(canary)) for canary in canaries]
-        for canary, _ in variants:
-            await self.applier.apply(SERVICE, make_service(self.plan, canary))
-        ready = [found for _, found in variants if found.ready_pods]
+        variants = [
+            Variant(canary, await self._workload(canary), await self._service(canary, split=False))
+            for canary in canaries
+        ]
+        ready = [variant.workload for variant in variants if variant.workload.ready_pods]
         stable = beside(component, sum(workload.replicas for workload in ready))
         workload = await self._workload(stable)
         service = await self._service(component, split=bool(canaries))
@@ -66,8 +92,12 @@ class StandardMode:
         outcome.verdict = workload.verdict()
         if component.worker is not None:
             outcome.verdict = await self._workers(component, workload)
-        outcome.canaries = [CanaryState(canary, found) for canary, found in variants]
+        outcome.canaries = [
+            CanaryState(v.component, v.workload, self.scope.answers(v.workload, v.component))
+            for v in variants
+        ]
         outcome.warnings = self.warnings
+        outcome.activatable = is_activatable(self.plan, component)
         self._route(outcome, service, variants)
         return outcome
 
@@ -78,9 +108,28 @@ class StandardMode:
         if component.replicas is not None:
             await self._autoscaler(component)
         live = await self.applier.ensure_deployment(
-            deployment, fixed_replicas(component), only_raise=is_scaled_elsewhere(component)
+            deployment,
+            fixed_replicas(self.plan, component),
+            only_raise=is_scaled_elsewhere(self.plan, component),
         )
-        return self.scope.workload(live)
+        workload = self.scope.workload(live)
+        return await self._prove(workload) if workload.autoscaled else workload
+
+    async def _prove(self, workload: Workload) -> Workload:
+        """Remember that the pods of this template were ready; of another, have one tried."""
+        if any(pod_is_ready(pod) for pod in workload.current_pods):
+            proof = {
+                names.PROVEN: "true",
+                names.PROVEN_TEMPLATE: template_hash(workload.deployment),
+            }
+            await self.applier.annotate(DEPLOYMENT, workload.deployment, proof)
+        elif not workload.proven:
+            await self.applier.annotate(DEPLOYMENT, workload.deployment, {names.PROVEN: None})
+            if names.PROVEN_TEMPLATE in workload.annotations and workload.replicas == 0:
+                await self.applier.raise_to(workload.deployment, 1)
+                spec = {**workload.deployment["spec"], "replicas": 1}
+                return replace(workload, deployment={**workload.deployment, "spec": spec})
+        return workload
 
     async def _workers(self, component: Component, head: Workload) -> Verdict:
         assert component.worker is not None
@@ -104,7 +153,8 @@ class StandardMode:
     async def _service(self, component: Component, *, split: bool) -> Object:
         """The Service of the component's pods; the caller routes to it."""
         private = names.private_service(component.name)
-        if not needs_gateway(component, split=split or private in self.scope.ports):
+        split = split or private in self.scope.ports
+        if not needs_gateway(self.plan, component, split=split):
             return await self.applier.apply(SERVICE, make_service(self.plan, component))
         selecting = await self.applier.apply(SERVICE, make_service(self.plan, component, private))
         if self.scope.is_routed(component.name):
@@ -116,27 +166,26 @@ class StandardMode:
             )
         return selecting
 
-    def _route(
-        self, outcome: Outcome, service: Object, variants: list[tuple[Component, Workload]]
-    ) -> None:
+    def _route(self, outcome: Outcome, service: Object, variants: list[Variant]) -> None:
         component = outcome.component
-        ready = set()
-        if outcome.focus.ready_pods:
+        answering = set()
+        if self.scope.answers(outcome.focus, component):
             # Both select the same pods, where the component's own Service still selects.
-            ready = {str(service["metadata"]["name"]), component.name}
+            answering = {str(service["metadata"]["name"]), component.name}
         taking = []
-        for canary, workload in variants:
-            ports = ports_of(make_service(self.plan, canary))
-            if workload.ready_pods:
-                ready.add(canary.name)
-                taking.append(Backend(canary.name, canary.percent, ports))
-            alone = Backend(canary.name, 100, ports)
-            outcome.routes.append(make_single_route(self.plan, canary.name, canary, alone))
+        for variant in variants:
+            if self.scope.answers(variant.workload, variant.component):
+                answering.add(variant.service)
+                taking.append(Backend(variant.service, variant.component.percent, variant.ports))
+            alone = Backend(variant.service, 100, variant.ports)
+            outcome.routes.append(
+                make_single_route(self.plan, variant.component.name, variant.component, alone)
+            )
         rest = 100 - sum(backend.weight for backend in taking)
         stable = Backend(service["metadata"]["name"], rest, ports_of(service))
-        outcome.decision = self.scope.decide(component, [stable, *taking], ready)
+        outcome.decision = self.scope.decide(component, [stable, *taking], answering, answering)
         outcome.settled = outcome.decision.complete
-        alone_already = {canary.name for canary, _ in variants}
+        alone_already = {variant.service for variant in variants}
         for backend in outcome.decision.pending:
             if backend.service not in alone_already:
                 alone = Backend(backend.service, 100, backend.ports)
@@ -185,23 +234,25 @@ def beside(component: Component, taken: int) -> Component:
     return replace(component, spec={**component.spec, "minReplicas": fewest})
 
 
-def needs_gateway(component: Component, *, split: bool) -> bool:
+def needs_gateway(plan: ServicePlan, component: Component, *, split: bool) -> bool:
     """Whether callers inside the cluster come through the gateway too."""
-    return split or component.min_replicas == 0
+    return split or component.fewest == 0 or is_activatable(plan, component)
 
 
-def fixed_replicas(component: Component) -> int:
+def fixed_replicas(plan: ServicePlan, component: Component) -> int:
     """How many pods a component has as long as nobody scales it."""
-    if component.replicas is not None:
-        fewest = 1 if autoscaler_class(component) == "hpa" else 0
-        return max(component.replicas, fewest)
-    fewest = 0 if autoscaler_class(component) == "none" else 1
-    return max(component.min_replicas, fewest)
+    if component.replicas is None:
+        return initial_replicas(plan, component)
+    fixed = scaler(plan, component) in (Scaler.NONE, Scaler.KEDA, Scaler.EXTERNAL)
+    return component.replicas if fixed else max(component.replicas, 1)
 
 
-def is_scaled_elsewhere(component: Component) -> bool:
+def is_scaled_elsewhere(plan: ServicePlan, component: Component) -> bool:
     """Whether an autoscaler may have given the component more pods than the fewest."""
-    if component.replicas is not None or autoscaler_class(component) == "none":
+    who = scaler(plan, component)
+    if is_autoscaled(plan, component):
+        return True
+    if component.replicas is not None or who is Scaler.NONE:
         return False
     most = int(component.spec.get("maxReplicas") or 0)
-    return autoscaler_class(component) == "external" or most > max(component.min_replicas, 1)
+    return who is Scaler.EXTERNAL or most > max(component.min_replicas, 1)

@@ -94,7 +94,7 @@ def _routed(outcome: Outcome, route: Object | None) -> Verdict:
         return Verdict("Unknown", Reason.ROUTE_NOT_CREATED, f"Route {name} is not there yet.")
     found = route_verdict(route)
     if found.ok and not outcome.settled:
-        waiting = ", ".join(backend.service for backend in outcome.decision.pending)
+        waiting = outcome.waiting or ", ".join(b.service for b in outcome.decision.pending)
         message = f"Requests move when {waiting or 'all revisions'} can answer."
         return Verdict("Unknown", "RolloutInProgress", message)
     return found

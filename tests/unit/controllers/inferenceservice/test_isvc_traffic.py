@@ -114,7 +114,7 @@ def test_capacity_before_weight(
     result: list[Backend],
     pending: str,
 ) -> None:
-    decision = decide(current, desired, set(ready), set(known))
+    decision = decide(current, desired, set(ready), set(ready), set(known))
     assert list(decision.backends) == result
     assert [backend.service for backend in decision.pending] == list(pending)
     assert decision.complete is not bool(pending)

@@ -89,12 +89,14 @@ class World:
     Attributes:
         broken: what a pod's containers show instead of being ready; None for a healthy pod.
         deaf: routes that the gateway has not taken in.
+        asked: pods that the traffic of a Deployment asks for.
         error: what the last reconcile raised.
     """
 
     config: ServingConfig = LOCAL
     broken: Callable[[Object], dict[str, Any] | None] = lambda pod: None
     deaf: Callable[[Object], bool] = lambda route: False
+    asked: dict[str, int] = field(default_factory=dict)
     error: KedgeError | None = None
     result: Result | None = None
     clock: FakeClock = field(default_factory=FakeClock)
@@ -194,6 +196,7 @@ class World:
         for _ in range(rounds):
             before = await self._fingerprint()
             await self.reconcile(name)
+            await self.run_autoscaler()
             await self.run_workloads()
             await self.run_gateway()
             if await self._fingerprint() == before:
@@ -208,6 +211,25 @@ class World:
         return ";".join(versions)
 
     # -- the others ------------------------------------------------------------------------
+
+    async def run_autoscaler(self) -> None:
+        """Counts of what Kedge scales: what `asked` says, within what the annotations allow."""
+        for deployment in (await self.cluster.list(DEPLOYMENT, NS)).items:
+            metadata = deployment["metadata"]
+            if (metadata.get("labels") or {}).get(names.AUTOSCALED) != "true":
+                continue
+            now, told = deployment["spec"]["replicas"], metadata["annotations"]
+            fewest = max(int(told[f"{names.AUTOSCALING}/min-scale"]), int(told.get(names.FLOOR, 0)))
+            if told.get(names.REACHABILITY) == "unreachable":
+                fewest = 0
+            wanted = max(fewest, self.asked.get(metadata["name"], 0))
+            if told.get(names.PROVEN) != "true":
+                wanted = max(wanted, now)
+            if wanted != now:
+                await self.cluster.scale(
+                    DEPLOYMENT, metadata["name"], NS, wanted,
+                    field_manager=names.AUTOSCALER_MANAGER,
+                )  # fmt: skip
 
     async def run_workloads(self) -> None:
         """Deployments get their pods; pods are ready unless `broken` says otherwise."""
@@ -304,7 +326,9 @@ class World:
                 ref["name"]
                 for rule in route["spec"]["rules"]
                 for ref in rule["backendRefs"]
-                if ref["weight"] > 0 and not _answers(services.get(ref["name"]), pods)
+                if ref["weight"] > 0
+                and not _holds(services.get(ref["name"]))
+                and not _answers(services.get(ref["name"]), pods)
             ]
             await self._acknowledge(route, sorted(set(dead)))
 
@@ -329,6 +353,14 @@ class World:
         status = {"parents": [parent]}
         if (route.get("status") or {}) != status:
             await self.cluster.replace_status(HTTP_ROUTE, {**route, "status": status})
+
+
+def _holds(service: Object | None) -> bool:
+    """Whether requests are held for pods that can start."""
+    metadata = (service or {"metadata": {}})["metadata"]
+    told = metadata.get("annotations") or {}
+    held = (metadata.get("labels") or {}).get(names.ACTIVATION) == "true"
+    return held and names.CANNOT_START not in told
 
 
 def _answers(service: Object | None, pods: list[Object]) -> bool:

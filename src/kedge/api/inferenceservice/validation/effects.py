@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from kedge.api.findings import Findings
+from kedge.api.inferenceservice.scaler import Scaler, scaler_of
 from kedge.api.inferenceservice.validation.subject import (
     AUTOSCALER_CLASS,
     Part,
@@ -83,16 +84,26 @@ def _in_standard(subject: Subject, part: Part) -> Iterator[tuple[str, str]]:
     spec = part.spec
     if spec.get("canaryTrafficPercent") is not None:
         yield "canaryTrafficPercent", "Standard mode splits traffic by spec.canary"
-    scaler = subject.autoscaler_class(part) or "hpa"
-    metric = spec.get("scaleMetric")
-    if scaler == "hpa" and metric in ("rps", "concurrency"):
-        yield "scaleMetric", f"a HorizontalPodAutoscaler cannot scale on {metric}"
-    if scaler in ("none", "external"):
+    scaler = _scaler(subject, part)
+    if scaler in (Scaler.NONE, Scaler.EXTERNAL):
         for name in ("scaleMetric", "scaleTarget", "autoScaling"):
             if spec.get(name) is not None:
                 yield name, f"the autoscaler class is {scaler}"
-    if scaler == "keda" and spec.get("scaleTarget") is not None:
+    if scaler is Scaler.KEDA and spec.get("scaleTarget") is not None:
         yield "scaleTarget", "KEDA reads autoScaling.metrics"
+
+
+def _scaler(subject: Subject, part: Part) -> Scaler:
+    annotations = {**subject.annotations, **(part.spec.get("annotations") or {})}
+    return scaler_of(subject.mode, part.spec, annotations)
+
+
+def _counts_traffic(subject: Subject) -> bool:
+    """Whether some component is scaled by its traffic, for whom Knative's annotations count."""
+    return any(
+        _scaler(subject, part) is Scaler.KEDGE or part.spec.get("minReplicas") == 0
+        for part in subject.components
+    )
 
 
 def _annotated(subject: Subject) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -104,7 +115,8 @@ def _annotated(subject: Subject) -> Iterator[tuple[str, dict[str, Any]]]:
 def _annotations(subject: Subject, texts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for key in texts:
         if subject.mode is DeploymentMode.STANDARD:
-            if key.startswith("autoscaling.knative.dev/") or key in _KNATIVE_ONLY_ANNOTATIONS:
+            scales = key.startswith("autoscaling.knative.dev/")
+            if key in _KNATIVE_ONLY_ANNOTATIONS or (scales and not _counts_traffic(subject)):
                 yield key, "it belongs to Knative mode"
         elif subject.mode is DeploymentMode.KNATIVE and key == AUTOSCALER_CLASS:
             yield key, "Knative mode has its own autoscaler"

@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from kedge.api.inferenceservice.scaler import Scaler
 from kedge.api.scheme import DEPLOYMENT, HORIZONTAL_POD_AUTOSCALER, Kind
 from kedge.cluster.base import Object
 from kedge.controllers.inferenceservice import names
 from kedge.controllers.inferenceservice.children.meta import make_object
+from kedge.controllers.inferenceservice.children.scaling import scaler
 from kedge.controllers.inferenceservice.components import Component, ServicePlan
 
 SCALED_OBJECT = Kind(
@@ -22,17 +24,12 @@ _DEFAULT_CPU = 80
 _DEFAULT_SCALER = "keda-otel-scaler.keda.svc:4318"
 
 
-def autoscaler_class(component: Component) -> str:
-    """`hpa`, `keda`, `external` or `none`."""
-    return component.annotations.get(names.AUTOSCALER_CLASS) or "hpa"
-
-
 def make_autoscaler(plan: ServicePlan, component: Component) -> tuple[Kind, Object] | None:
     """What scales a component's Deployment; None where nothing or something else does."""
-    kind = autoscaler_class(component)
-    if kind == "hpa":
+    who = scaler(plan, component)
+    if who is Scaler.HPA:
         return HORIZONTAL_POD_AUTOSCALER, _make_hpa(plan, component)
-    if kind == "keda":
+    if who is Scaler.KEDA:
         return SCALED_OBJECT, _make_scaled_object(plan, component)
     return None
 
@@ -246,7 +243,7 @@ def make_collector(plan: ServicePlan, component: Component) -> Object | None:
         for entry in _metrics(component)
         for name in ((entry.get("podmetric") or {}).get("metric") or {}).get("metricNames") or ()
     ]
-    if autoscaler_class(component) != "keda" or not wanted:
+    if scaler(plan, component) is not Scaler.KEDA or not wanted:
         return None
     collector = make_object(
         OTEL_COLLECTOR,

@@ -9,6 +9,7 @@ from typing import Any
 from kedge.api.scheme import DEPLOYMENT
 from kedge.cluster.base import Object
 from kedge.controllers.inferenceservice import names
+from kedge.controllers.inferenceservice.children import scaling
 from kedge.controllers.inferenceservice.children.meta import digest, make_object
 from kedge.controllers.inferenceservice.components import Component, ServicePlan
 from kedge.controllers.inferenceservice.merge import Tree, set_env
@@ -27,7 +28,14 @@ def make_deployment(plan: ServicePlan, component: Component) -> Object:
     if component.worker is not None:
         labels[names.GENERATION_LABEL] = str(plan.isvc["metadata"].get("generation") or 1)
     template = make_template(component.pod, labels, component.annotations)
-    deployment = _make(plan, component.name, labels, component.annotations, template)
+    private = names.private_service(component.name)
+    deployment = _make(
+        plan,
+        component.name,
+        {**labels, **scaling.deployment_labels(plan, component)},
+        scaling.deployment_annotations(plan, component, private),
+        template,
+    )
     strategy = component.spec.get("deploymentStrategy")
     deployment["spec"] = {
         "selector": {"matchLabels": {names.APP_LABEL: app}},
@@ -80,8 +88,13 @@ def make_revision(plan: ServicePlan, component: Component, number: int) -> Objec
     pod = _with_revision_env(component.pod, component.name, revision)
     template = make_template(pod, labels, component.annotations)
     template["metadata"]["annotations"][names.TEMPLATE_HASH] = revision_digest(plan, component)
+    private = names.private_service(revision)
     deployment = _make(
-        plan, revision, labels, {**component.annotations, **_scaling(component)}, template
+        plan,
+        revision,
+        {**labels, **scaling.deployment_labels(plan, component)},
+        scaling.deployment_annotations(plan, component, private),
+        template,
     )
     deployment["spec"] = {
         "selector": {"matchLabels": {names.REVISION_LABEL: revision}},
@@ -190,22 +203,3 @@ def _with_revision_env(pod: Tree, service: str, revision: str) -> Tree:
         set_env(container, "K_CONFIGURATION", service)
         set_env(container, "K_SERVICE", service)
     return copied
-
-
-def _scaling(component: Component) -> dict[str, str]:
-    """Annotations by which a revision says how it scales."""
-    spec = component.spec
-    given = component.annotations
-    key = f"{names.AUTOSCALING}/class"
-    scaling = {
-        key: given.get(key, "kpa.autoscaling.knative.dev"),
-        f"{names.AUTOSCALING}/min-scale": str(component.min_replicas),
-    }
-    for field, name in (
-        ("scaleTarget", "target"),
-        ("scaleMetric", "metric"),
-        ("maxReplicas", "max-scale"),
-    ):
-        if spec.get(field):
-            scaling[f"{names.AUTOSCALING}/{name}"] = str(spec[field])
-    return scaling

@@ -9,6 +9,7 @@ from typing import Any
 from kedge.api.scheme import SERVICE
 from kedge.cluster.base import Object
 from kedge.controllers.inferenceservice import names
+from kedge.controllers.inferenceservice.children import scaling
 from kedge.controllers.inferenceservice.children.meta import make_object
 from kedge.controllers.inferenceservice.components import Component, ServicePlan
 from kedge.controllers.inferenceservice.images import is_kedge_server
@@ -96,8 +97,16 @@ def make_service(plan: ServicePlan, component: Component, name: str | None = Non
         SERVICE,
         plan.isvc,
         name or component.name,
-        labels={**component.labels, names.APP_LABEL: app},
-        annotations={**_connection(component), **component.annotations},
+        labels={
+            **component.labels,
+            names.APP_LABEL: app,
+            **scaling.service_labels(plan, component),
+        },
+        annotations={
+            **_connection(component),
+            **component.annotations,
+            **scaling.service_annotations(plan, component),
+        },
     )
     service["spec"] = {
         "type": "ClusterIP",
@@ -119,8 +128,9 @@ def make_revision_service(plan: ServicePlan, component: Component, revision: str
             **component.labels,
             names.CONFIGURATION_LABEL: component.name,
             names.REVISION_LABEL: revision,
+            **scaling.service_labels(plan, component),
         },
-        annotations=_connection(component),
+        annotations={**_connection(component), **scaling.service_annotations(plan, component)},
     )
     service["spec"] = {
         "type": "ClusterIP",
