@@ -119,8 +119,10 @@ class Lifecycle:
         return self._towards_zero(scene, parameters)
 
     def _least(self, scene: Scene, parameters: Parameters) -> tuple[int, str]:
-        least = parameters.min_scale if parameters.reachable else 0
+        least = parameters.fewest
         why = f"min-scale is {least}"
+        if least > parameters.min_scale:
+            why = f"it keeps {least} pods for the requests that move to it"
         proved = self._reached and parameters.proven
         proving = parameters.reachable and not proved and not self._given_up
         if proving and parameters.initial_scale > least and not self._is_overdue(scene, parameters):

@@ -30,6 +30,7 @@ CONTAINER_CONCURRENCY = f"{OWN_PREFIX}container-concurrency"
 REACHABILITY = f"{OWN_PREFIX}reachability"
 PROVEN = f"{OWN_PREFIX}proven"
 SCALE_RANGE = f"{OWN_PREFIX}scale-range"
+FLOOR = f"{OWN_PREFIX}floor"
 PROGRESS_DEADLINE = "serving.knative.dev/progress-deadline"
 
 _RPS_UTILIZATION = 0.7
@@ -49,6 +50,7 @@ class Parameters:
         stable_window: seconds; panic_window: likewise, for the short one.
         panic_threshold: load over what the ready pods bear from which on the short window decides.
         min_scale: the fewest pods; max_scale: the most, 0 for no limit.
+        floor: the fewest pods for now, because it takes over requests that it has not seen yet.
         initial_scale: pods with which it proves itself.
         activation_scale: the fewest pods while there is any load.
         weighted: newer seconds weigh more.
@@ -73,6 +75,7 @@ class Parameters:
     max_scale_down_rate: float = 2.0
     min_scale: int = 0
     max_scale: int = 0
+    floor: int = 0
     initial_scale: int = 1
     activation_scale: int = 0
     weighted: bool = False
@@ -90,6 +93,11 @@ class Parameters:
     @property
     def target(self) -> float:
         return max(_LEAST_TARGET, self.total * self.utilization)
+
+    @property
+    def fewest(self) -> int:
+        """The fewest pods now, proof aside."""
+        return max(self.min_scale, self.floor) if self.reachable else 0
 
 
 def parse_parameters(deployment: Object, config: AutoscalerConfig) -> Parameters:
@@ -120,6 +128,7 @@ def parse_parameters(deployment: Object, config: AutoscalerConfig) -> Parameters
         "max_scale_down_rate": config.max_scale_down_rate,
         "min_scale": least,
         "max_scale": most,
+        "floor": given.plain(FLOOR, whole(0)) or 0,
         "initial_scale": _initial_scale(given, config),
         "activation_scale": _activation_scale(given, least, most),
         "weighted": algorithm not in (None, "linear"),

@@ -127,8 +127,9 @@ class Target:
             return True
         if self.decision is not None and self.decision.desired > self.replicas:
             return False
-        least = self.parameters.min_scale if self.parameters.reachable else 0
-        stays = self.replicas <= least or (self.replicas == 1 and not self.parameters.scale_to_zero)
+        stays = self.replicas <= self.parameters.fewest or (
+            self.replicas == 1 and not self.parameters.scale_to_zero
+        )
         return stays and self.lifecycle.phase is Phase.ACTIVE
 
     def _load(self, second: int, waiting: float) -> Load | None:

@@ -194,3 +194,14 @@ async def test_a_gateway_that_says_goodbye_is_not_missed() -> None:
         world.autoscaler.take("second", Goodbye())
         world.autoscaler.disconnected("second")
         assert await world.run(35) == 0
+
+
+async def test_a_floor_holds_while_requests_move() -> None:
+    async with a_world() as world:
+        world.open_gateway()
+        await world.create(replicas=0)
+        await world.annotate(**{"serving.kedge.dev/floor": "3"})
+        assert await world.run(100) == 3
+        assert explain(world.target()) == "it keeps 3 pods for the requests that move to it"
+        await world.annotate(**{"serving.kedge.dev/floor": None})
+        assert await world.run(200) == 0

@@ -39,6 +39,10 @@ from kedge.controllers.inferenceservice.traffic import (
     shares,
 )
 from kedge.lib.clock import format_time
+from kedge.lib.durations import parse_duration
+
+_STABLE_WINDOW = 60.0
+"""Seconds over which the autoscaler averages where nothing else is said."""
 
 
 class KnativeMode:
@@ -256,12 +260,7 @@ def _waiting(outcome: Outcome, revisions: Revisions, needed: dict[str, int]) -> 
 
 def _window(workload: Workload) -> float:
     """Seconds after which the autoscaler's averages are of the new share alone."""
-    given = workload.annotations.get(f"{names.AUTOSCALING}/window", "")
-    return _DURATION.get(given[-1:], 0) * float(given[:-1]) if _is_duration(given) else 60.0
-
-
-_DURATION = {"s": 1.0, "m": 60.0, "h": 3600.0}
-
-
-def _is_duration(text: str) -> bool:
-    return text[-1:] in _DURATION and text[:-1].isdigit()
+    try:
+        return parse_duration(workload.annotations[f"{names.AUTOSCALING}/window"])
+    except (KeyError, ValueError):
+        return _STABLE_WINDOW
