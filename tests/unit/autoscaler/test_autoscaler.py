@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.unit.autoscaler.world import a_world
 
 from kedge.api.scheme import DEPLOYMENT
@@ -200,8 +202,9 @@ async def test_a_floor_holds_while_requests_move() -> None:
     async with a_world() as world:
         world.open_gateway()
         await world.create(replicas=0)
-        await world.annotate(**{"serving.kedge.dev/floor": "3"})
+        floor: dict[str, Any] = {"serving.kedge.dev/floor": "3"}
+        await world.annotate(**floor)
         assert await world.run(100) == 3
         assert explain(world.target()) == "it keeps 3 pods for the requests that move to it"
-        await world.annotate(**{"serving.kedge.dev/floor": None})
+        await world.annotate(**dict.fromkeys(floor))
         assert await world.run(200) == 0
