@@ -206,5 +206,6 @@ async def test_a_floor_holds_while_requests_move() -> None:
         await world.annotate(**floor)
         assert await world.run(100) == 3
         assert explain(world.target()) == "it keeps 3 pods for the requests that move to it"
-        await world.annotate(**dict.fromkeys(floor))
+        gone: dict[str, Any] = {"serving.kedge.dev/floor": None}
+        await world.annotate(**gone)
         assert await world.run(200) == 0
