@@ -97,6 +97,8 @@ class Lifecycle:
         """What is to be done now."""
         if scene.ready >= self._threshold(parameters):
             self._reached, self._given_up = True, False
+            if self.phase is Phase.ACTIVATING:
+                self._enter(Phase.ACTIVE, scene.now)
         step = self._step(scene, parameters)
         if scene.keep and step.replicas < scene.replicas:
             step = Step(scene.replicas, scene.replicas, scene.keep)
@@ -197,5 +199,8 @@ class Lifecycle:
             phase = Phase.ACTIVATING
         else:
             phase = Phase.ACTIVE
+        self._enter(phase, scene.now)
+
+    def _enter(self, phase: Phase, now: float) -> None:
         if phase is not self.phase:
-            self.phase, self.since = phase, scene.now
+            self.phase, self.since = phase, now

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kedge.autoscaler.kpa import Decider, Load
@@ -137,7 +137,7 @@ PARAMETERS = st.builds(
     total=st.floats(0.01, 1000),
     utilization=st.floats(0.01, 1),
     panic_threshold=st.floats(1.1, 10),
-    max_scale_up_rate=st.floats(1.01, 1000),
+    max_scale_up_rate=st.floats(1.1, 1000),
     max_scale_down_rate=st.floats(1.01, 10),
     activation_scale=st.just(0) | st.integers(2, 20),
     scale_down_delay=st.just(0) | st.floats(0, 60),
@@ -175,11 +175,12 @@ def test_more_load_never_means_fewer_pods(
     assert high.desired >= low.desired
 
 
-@given(PARAMETERS, LOADS, st.integers(1, 100))
+@settings(max_examples=40)
+@given(PARAMETERS, st.floats(0, 1000), st.integers(1, 100))
 def test_the_same_load_comes_to_rest(parameters: Parameters, load: float, ready: int) -> None:
     """With pods that get ready at once, a steady load is answered by one number for good."""
     decider, now = Decider(), 0.0
-    for _ in range(2000):
+    for _ in range(300):
         now += 2
         ready = decider.decide(now, Load(load, load), ready, parameters).desired
     settled = decider.decide(now + 2, Load(load, load), ready, parameters).desired
