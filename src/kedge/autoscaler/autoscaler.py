@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Any
 
 from kedge.api.scheme import CONFIG_MAP, DEPLOYMENT
 from kedge.autoscaler.explain import explain
 from kedge.autoscaler.kpa import GRANULARITY
 from kedge.autoscaler.parameters import AUTOSCALED_LABEL, parse_parameters
+from kedge.autoscaler.report import describe
 from kedge.autoscaler.target import Target, key_of
 from kedge.autoscaler.traffic import Traffic, is_demand
 from kedge.autoscaler.wire import Goodbye, Message, Report, Wake
@@ -27,6 +29,7 @@ log = logging.getLogger(__name__)
 
 TICK = GRANULARITY
 FIELD_MANAGER = "kedge-autoscaler"
+SERVICE_LABEL = "serving.kserve.io/inferenceservice"
 CHUNK = 64
 """Deployments looked at in one go: whoever shares our event loop has work of its own."""
 
@@ -228,6 +231,25 @@ class Autoscaler:
     def awake(self) -> list[Key]:
         """What is looked at every tick."""
         return list(self._awake)
+
+    @property
+    def missing(self) -> str:
+        """Why no pod goes now, whatever the load; empty when nothing is in the way."""
+        return self.traffic.missing(self._clock.monotonic())
+
+    def describe(self, namespace: str = "", service: str = "") -> list[dict[str, Any]]:
+        """What is scaled here, why and how; of one namespace, of one InferenceService."""
+        now = self._clock.monotonic()
+        found = []
+        for place, target in sorted(self._targets.items()):
+            deployment = self._deployments.get(*place)
+            labels = (deployment or {}).get("metadata", {}).get("labels") or {}
+            if namespace in ("", place.namespace) and service in ("", labels.get(SERVICE_LABEL)):
+                described = describe(target, self.traffic.latest(target.key), now)
+                component = labels.get("component", "")
+                found.append({"service": labels.get(SERVICE_LABEL, ""), "component": component,
+                              **described})  # fmt: skip
+        return found
 
     def find(self, place: Key) -> Target | None:
         return self._targets.get(place)

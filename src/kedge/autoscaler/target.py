@@ -117,6 +117,11 @@ class Target:
             self.decision = None
 
     @property
+    def calm_at(self) -> float | None:
+        """When a panic ends if the load stays low."""
+        return self._decider.calm_at(self.parameters)
+
+    @property
     def at_rest(self) -> bool:
         """Whether nothing will change here until somebody asks or the Deployment changes."""
         if self.step is None or not self.idle or not self._decider.at_rest:

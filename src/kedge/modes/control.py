@@ -12,6 +12,7 @@ import sys
 from kedge.admission.review import AdmissionReview
 from kedge.api.scheme import CONFIG_MAP, Kind
 from kedge.autoscaler.autoscaler import Autoscaler
+from kedge.autoscaler.http import SERVICE_NAME, ScalingApp
 from kedge.autoscaler.signals_server import SignalsServer
 from kedge.cluster.base import EventType, Object
 from kedge.cluster.local.cluster import LocalCluster
@@ -75,7 +76,12 @@ async def run_control(settings: LocalSettings) -> None:
     signals = SignalsServer(autoscaler, settings.signals_socket)
     token = ensure_token(settings.token_file)
     certificate = ensure_certificate(settings.tls_dir, hosts=(settings.host,))
-    facade = Facade(cluster, token=token, address=f"{settings.host}:{settings.api_port}")
+    facade = Facade(
+        cluster,
+        token=token,
+        address=f"{settings.host}:{settings.api_port}",
+        services={(settings.namespace, SERVICE_NAME): ScalingApp(autoscaler)},
+    )
     listeners = Listeners(
         facade,
         host=settings.host,

@@ -176,7 +176,7 @@ def test_more_load_never_means_fewer_pods(
 
 
 @settings(max_examples=40)
-@given(PARAMETERS, st.floats(0, 1000), st.integers(1, 100))
+@given(PARAMETERS, st.floats(0, 1000), st.integers(1, 5))
 def test_the_same_load_comes_to_rest(parameters: Parameters, load: float, ready: int) -> None:
     """With pods that get ready at once, a steady load is answered by one number for good."""
     decider, now = Decider(), 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import logging
 import sqlite3
+from collections.abc import Mapping
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
@@ -27,6 +28,7 @@ from kedge.cluster.local.http.logs import read_log
 from kedge.cluster.local.http.negotiation import choose_form, wants_aggregated_discovery
 from kedge.cluster.local.http.openapi import OpenApi
 from kedge.cluster.local.http.reading import Reader
+from kedge.cluster.local.http.serviceproxy import ServiceProxies
 from kedge.cluster.local.http.target import Target, parse_target
 from kedge.cluster.local.http.watching import Watcher
 from kedge.cluster.local.http.writing import Writer
@@ -58,10 +60,17 @@ class Facade:
     Args:
         token: what clients must bear, except on a trusted socket.
         address: `host:port` that discovery tells clients.
+        services: what answers to proxied requests, by a Service's namespace and name.
     """
 
     def __init__(
-        self, cluster: LocalCluster, *, token: str, address: str = "", clock: Clock = SYSTEM_CLOCK
+        self,
+        cluster: LocalCluster,
+        *,
+        token: str,
+        address: str = "",
+        services: Mapping[tuple[str, str], ASGIApp] | None = None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._cluster = cluster
         self._token = token.encode()
@@ -73,6 +82,7 @@ class Facade:
         self._deleter = Deleter(cluster.registry)
         self._openapi = OpenApi()
         self._custom = CustomResources(clock)
+        self._services = ServiceProxies(services or {})
 
     def app(self, *, trusted: bool = False) -> ASGIApp:
         """The ASGI application; `trusted` where only the user can connect at all."""
@@ -89,7 +99,7 @@ class Facade:
 
         return serve
 
-    async def _answer(self, request: Request, trusted: bool) -> Response:
+    async def _answer(self, request: Request, trusted: bool) -> ASGIApp:
         try:
             if not trusted and request.url.path not in _OPEN:
                 self._authenticate(request)
@@ -116,7 +126,7 @@ class Facade:
                 " with `export KUBECONFIG=~/.kedge/kubeconfig`."
             )
 
-    async def _dispatch(self, request: Request) -> Response:
+    async def _dispatch(self, request: Request) -> ASGIApp:
         path = request.url.path
         if path in _HEALTH or path.startswith(tuple(f"{one}/" for one in _HEALTH)):
             return PlainTextResponse("ok")
@@ -128,6 +138,8 @@ class Facade:
             return await self._review(request, *found)
         if found_custom := self._custom.answer(request):
             return found_custom
+        if service := self._services.find(path):
+            return service
         target = parse_target(path)
         if target is None:
             return self._discover(request)
