@@ -29,6 +29,11 @@ _BACKOFF = Backoff(initial=0.05, limit=1.0)
 class Demand(Protocol):
     """What a gateway knows of its traffic."""
 
+    @property
+    def blind(self) -> bool:
+        """Whether it knows nothing now: no report is better than one that says too little."""
+        ...
+
     def sample(self) -> Mapping[str, tuple[float, float, float]]:
         """By `namespace/service` since the last call: requests in flight on average, how many
         requests there were, and how many are held now. What is not in it had none."""
@@ -89,7 +94,11 @@ class SignalsClient:
                 for key in list(self._woken):
                     await self._send(stream, Wake(key))
                     self._woken.pop(key, None)
-                if self._clock.monotonic() >= self._due:
+                if self._clock.monotonic() < self._due:
+                    pass
+                elif self._demand.blind:
+                    self._due = self._clock.monotonic() + AFTER_WAKE
+                else:
                     await self._send(stream, self._take_sample())
                     self._due = self._clock.monotonic() + PERIOD
                 await self._rest()

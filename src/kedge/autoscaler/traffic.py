@@ -17,6 +17,8 @@ _WHOLE = 0.9
 """Reports that together are at least this long fill a second."""
 _FORGET = 300.0
 """Seconds after which a gateway that never came back is taken to be gone, if others are there."""
+_SILENT = 5.0
+"""Seconds without a report after which a gateway counts as missing."""
 
 Recorder = Callable[[str, range, float, float], None]
 """`record(key, seconds, in flight, requests a second)`."""
@@ -26,6 +28,7 @@ Recorder = Callable[[str, range, float, float], None]
 class _Gateway:
     connections: int = 0
     lost_at: float = 0.0
+    heard_at: float = 0.0
     slot: int | None = None
     elapsed: float = 0.0
     sums: dict[str, list[float]] = field(default_factory=dict)
@@ -93,19 +96,22 @@ class Traffic:
             if one.connections <= 0 and present and now - one.lost_at > _FORGET:
                 del self._gateways[name]
         lost = [name for name in self._gateways if name not in present]
-        silent = [name for name in present if self._gateways[name].slot is None]
+        silent = [name for name in present if self._is_silent(self._gateways[name], now)]
         why = ""
         if lost:
             why = f"the gateway {lost[0]} is missing: no pod goes until it is back"
         elif not present:
             why = "no gateway has reported yet: no pod goes"
         elif silent:
-            why = f"the gateway {silent[0]} has not reported yet: no pod goes"
+            why = f"the gateway {silent[0]} does not report: no pod goes"
         if why:
             self._complete_since = None
         elif self._complete_since is None:
             self._complete_since = now
         return why
+
+    def _is_silent(self, gateway: _Gateway, now: float) -> bool:
+        return gateway.slot is None or now - gateway.heard_at > _SILENT
 
     def watched_since(self, now: float) -> float | None:
         """Since when every gateway has been heard of without a break."""
@@ -129,6 +135,7 @@ class Traffic:
         """Record a report, once those gathered make a second."""
         gateway = self._gateways[name]
         gateway.elapsed += report.seconds
+        gateway.heard_at = now
         gateway.latest = dict(report.revisions)
         for key, (in_flight, rate, _) in report.revisions.items():
             sums = gateway.sums.setdefault(key, [0.0, 0.0])

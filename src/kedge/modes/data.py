@@ -12,6 +12,7 @@ import sys
 from dataclasses import replace
 
 from kedge.api.scheme import POD
+from kedge.autoscaler.signals_client import SignalsClient
 from kedge.cluster.kubernetes import KubernetesCluster
 from kedge.cluster.local.node import NodeAgent
 from kedge.gateway.gateway import Gateway
@@ -46,7 +47,9 @@ async def run_data(settings: LocalSettings) -> None:
             drains=gateway,
             life_fd=int(os.environ["KEDGE_LIFE_FD"]) if "KEDGE_LIFE_FD" in os.environ else None,
         )
+        signals = SignalsClient(settings.signals_socket, settings.node_name, gateway.demand)
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(signals.run())
             tasks.create_task(pods.run())
             tasks.create_task(agent.run())
             tasks.create_task(gateway.run())

@@ -48,6 +48,7 @@ class Meter:
     """A gateway's demand, made up."""
 
     def __init__(self) -> None:
+        self.blind = False
         self.now: dict[str, tuple[float, float, float]] = {}
         self.wake: Callable[[str], None] = lambda key: None
 
@@ -103,6 +104,18 @@ async def test_reports_and_wakes_arrive(heard: Heard, meter: Meter, tmp_path: Pa
     await heard.until(lambda: len(heard.reports()) > count)
     # What came with the first request is told before a second is over.
     assert heard.reports()[-1].seconds < 0.9
+    await stop(server)
+
+
+async def test_who_sees_nothing_reports_nothing(heard: Heard, meter: Meter, tmp_path: Path) -> None:
+    meter.blind = True
+    server = await serve(heard, tmp_path)
+    await heard.until(lambda: bool(heard.present))
+    meter.wake("ns/a")
+    await heard.until(lambda: ("one", Wake("ns/a")) in heard.said)
+    assert not heard.reports()
+    meter.blind = False
+    await heard.until(lambda: bool(heard.reports()))
     await stop(server)
 
 
