@@ -240,12 +240,14 @@ class Autoscaler:
     def describe(self, namespace: str = "", service: str = "") -> list[dict[str, Any]]:
         """What is scaled here, why and how; of one namespace, of one InferenceService."""
         now = self._clock.monotonic()
+        watched = self.traffic.watched_since(now)
         found = []
         for place, target in sorted(self._targets.items()):
             deployment = self._deployments.get(*place)
             labels = (deployment or {}).get("metadata", {}).get("labels") or {}
             if namespace in ("", place.namespace) and service in ("", labels.get(SERVICE_LABEL)):
-                described = describe(target, self.traffic.latest(target.key), now)
+                latest = self.traffic.latest(target.key)
+                described = describe(target, latest, now, watched)
                 component = labels.get("component", "")
                 found.append({"service": labels.get(SERVICE_LABEL, ""), "component": component,
                               **described})  # fmt: skip

@@ -14,15 +14,20 @@ _RELEASE = 3.0
 """Seconds that a tick or two take between marking the last pod and taking it."""
 
 
-def describe(target: Target, latest: Signal, now: float) -> dict[str, Any]:
+def describe(
+    target: Target, latest: Signal, now: float, watched_since: float | None
+) -> dict[str, Any]:
     """One Deployment: its signals, what was decided about it and why.
 
     Args:
         latest: what the gateways said last.
         now: on the autoscaler's clock.
+        watched_since: since when the gateways have told of every request.
     """
     parameters, decision, step = target.parameters, target.decision, target.step
-    in_flight, rate, held = latest
+    in_flight, _, held = latest
+    second, rate = math.floor(now), target.rate
+    busy = in_flight + held > 0
     return {
         "namespace": target.place.namespace,
         "deployment": target.place.name,
@@ -33,7 +38,7 @@ def describe(target: Target, latest: Signal, now: float) -> dict[str, Any]:
         "stableWindowSeconds": parameters.stable_window,
         "panicWindowSeconds": parameters.panic_window,
         "inFlight": in_flight,
-        "requestsPerSecond": round(rate, 3),
+        "requestsPerSecond": rate.average(rate.stable, second),
         "held": held,
         "panicking": bool(decision and decision.panicking),
         "desired": decision.desired if decision else None,
@@ -44,13 +49,15 @@ def describe(target: Target, latest: Signal, now: float) -> dict[str, Any]:
         "maxScale": parameters.max_scale,
         "phase": target.lifecycle.phase.value,
         "phaseSeconds": round(now - target.lifecycle.since, 1),
-        "secondsToZero": seconds_to_zero(target, in_flight + held > 0, now),
+        "secondsToZero": seconds_to_zero(target, busy, now, watched_since),
         "reason": explain(target),
         "problems": list(parameters.problems),
     }
 
 
-def seconds_to_zero(target: Target, busy: bool, now: float) -> float | None:
+def seconds_to_zero(
+    target: Target, busy: bool, now: float, watched_since: float | None
+) -> float | None:
     """Until its last pod goes if nobody asks any more from now on; None when that one stays."""
     parameters = target.parameters
     if target.replicas == 0:
@@ -67,4 +74,10 @@ def seconds_to_zero(target: Target, busy: bool, now: float) -> float | None:
     if inactive is None:
         active_for = lifecycle.since + parameters.stable_window
         inactive = max(now, quiet, active_for, target.calm_at or now)
-    return round(max(inactive + parameters.retention - now, 0.0) + _RELEASE, 1)
+    end = inactive + parameters.retention
+    # The last pod goes after the grace period, or once the gateway has been there for as long.
+    if watched_since is None or watched_since > inactive:
+        end = max(end, inactive + parameters.grace)
+    else:
+        end = max(end, watched_since + parameters.grace)
+    return round(max(end - now, 0.0) + _RELEASE, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from tests.unit.autoscaler.world import a_world
 
 from kedge.api.scheme import DEPLOYMENT
@@ -209,3 +210,26 @@ async def test_a_floor_holds_while_requests_move() -> None:
         gone: dict[str, Any] = {"serving.kedge.dev/floor": None}
         await world.annotate(**gone)
         assert await world.run(200) == 0
+
+
+async def test_what_people_are_shown() -> None:
+    async with a_world() as world:
+        world.open_gateway()
+        await world.create(replicas=1, target=10, max_scale=5)
+        world.loads = {KEY: (21, 42)}
+        await world.run(60)
+        (shown,) = world.autoscaler.describe("ns")
+        assert (shown["deployment"], shown["ready"], shown["replicas"]) == ("web", 3, 3)
+        assert (shown["stable"], shown["requestsPerSecond"]) == (21, 42)
+        assert shown["reason"] == "21 in flight over 1m, 7 a pod aimed at"
+        assert shown["secondsToZero"] == pytest.approx(63, abs=2)
+        world.loads = {}
+        for _ in range(70):
+            await world.run(1)
+            (shown,) = world.autoscaler.describe("ns")
+            if shown["secondsToZero"] is not None and shown["replicas"]:
+                foretold = world.clock.monotonic() + shown["secondsToZero"]
+        gone = next(when for when, replicas in world.history if replicas == 0)
+        assert gone == pytest.approx(foretold, abs=4)
+        assert world.autoscaler.describe("elsewhere") == []
+        assert world.autoscaler.describe("ns", "other") == []
