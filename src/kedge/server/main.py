@@ -106,6 +106,7 @@ def _run(options: Options) -> None:
             log_format=options.log_format,
             payloads=options.payloads,
             tracing=options.tracing,
+            batcher_response=options.batcher_response,
             loader=_loader(runtime, options),
             predictor=options.predictor,
         )

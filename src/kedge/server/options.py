@@ -45,6 +45,7 @@ class Options:
         batching: which requests are computed together.
         payloads: where what clients send and get is logged to.
         tracing: the environment asks for spans (OTEL_*).
+        batcher_response: V1 answers have the shape of KServe's batcher.
         unknown: arguments that no one reads; the server warns of them.
     """
 
@@ -70,6 +71,7 @@ class Options:
     batching: Batching = DEFAULT_BATCHING
     payloads: PayloadOptions | None = None
     tracing: bool = False
+    batcher_response: bool = False
     unknown: tuple[str, ...] = field(default=())
 
 
@@ -127,6 +129,7 @@ def _options(known: argparse.Namespace, unknown: list[str], env: Mapping[str, st
         batching=_batching(known),
         payloads=_payloads(known, env),
         tracing=is_asked_for(env),
+        batcher_response=known.batcher_response,
         unknown=tuple(unknown),
     )
 
@@ -200,6 +203,14 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add("--max_batch_size", "--max-batch-size", type=_count, default=0, help="rows of a batch")
     add("--max_latency", "--max-latency", type=_duration, default=0.0,
         help="milliseconds that a request waits on purpose for others; 0: never")  # fmt: skip
+    add(
+        "--batcher_response",
+        type=_boolean,
+        nargs="?",
+        const=True,
+        default=False,
+        help="V1 answers in the shape of KServe's batcher",
+    )
     add("--max_concurrency", "--max-concurrency", type=_count, default=DEFAULT_LIMITS.concurrency,
         help="requests of one model worked on at once; 0: no limit")  # fmt: skip
     add("--max_queue", "--max-queue", type=_count, default=DEFAULT_LIMITS.waiting,
@@ -272,9 +283,17 @@ def _names(text: str) -> list[str]:
 
 
 def _pairs(text: str) -> list[tuple[str, str]]:
-    pairs = [name.partition("=") for name in _names(text)]
-    if all(name and equals for name, equals, _ in pairs):
-        return [(name, value) for name, _, value in pairs]
+    pairs: list[tuple[str, str]] = []
+    for piece in text.split(","):
+        name, equals, value = piece.partition("=")
+        if equals and name:
+            pairs.append((name.strip(), value))
+        elif pairs:
+            pairs[-1] = (pairs[-1][0], f"{pairs[-1][1]},{piece}")  # A value with a comma.
+        else:
+            break
+    if pairs:
+        return pairs
     raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE,...")
 
 

@@ -76,6 +76,7 @@ class ModelServer:
         log_format: LogForm = "text",
         payloads: PayloadOptions | None = None,
         tracing: bool = False,
+        batcher_response: bool = False,
         loader: Loader | None = None,
         predictor: PredictorConfig | None = None,
     ) -> None:
@@ -96,7 +97,7 @@ class ModelServer:
         self._stop = asyncio.Event()
         self._signals = 0
         self._tracing: Tracing | None = None
-        self._assemble(limits, latency_log, log_format, payloads, tracing)
+        self._assemble(limits, latency_log, log_format, payloads, tracing, batcher_response)
 
     def _assemble(
         self,
@@ -105,6 +106,7 @@ class ModelServer:
         log_format: LogForm,
         payloads: PayloadOptions | None,
         tracing: bool,
+        batcher_response: bool,
     ) -> None:
         self._limits = limits
         self._log = RequestLog(form=log_format) if latency_log else None
@@ -118,10 +120,14 @@ class ModelServer:
         if self._tracing is not None:
             self.dataplane.on_step = self._tracing.step
         inference = Inference(self.dataplane, limits)
+        if batcher_response:
+            from kedge.server.http.batcher_shape import ShapedInference
+
+            inference = ShapedInference(self.dataplane, limits)
         if self._observer is not None:
             from kedge.server.http.observed import ObservedInference
 
-            inference = ObservedInference(self.dataplane, limits, self._observer)
+            inference = ObservedInference(inference, self.dataplane, limits, self._observer)
         self._shared = Shared(self._uvicorn_config(), inference, limits)
 
     def _attach(self, model: Model) -> Model:
@@ -202,6 +208,7 @@ class ModelServer:
             options.log_format,
             options.payloads or self._payloads,
             options.tracing,
+            options.batcher_response,
         )
         return options
 

@@ -451,11 +451,10 @@ WARNED: list[tuple[str, Object, str]] = [
         "spec.predictor.workerSpec: serving over several nodes needs Standard mode.",
     ),
     ("type", isvc(predictor(scaleMetricType="Value")), "spec.predictor.scaleMetricType: it has no"),
-    ("logger", isvc(predictor(logger={"mode": "all"})), "spec.predictor.logger: it has no effect"),
     (
-        "batcher",
-        isvc(predictor(batcher={"timeout": 1})),
-        "spec.predictor.batcher.timeout: it has no effect: nothing reads it.",
+        "logger's marshaller",
+        isvc(predictor(logger={"mode": "all", "batchSize": 2})),
+        "spec.predictor.logger.batchSize: it has no effect: payloads are sent to `url`, one by one",
     ),
     (
         "restart policy",

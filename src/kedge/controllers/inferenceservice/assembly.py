@@ -30,6 +30,7 @@ from kedge.controllers.inferenceservice.names import (
     component_name,
 )
 from kedge.controllers.inferenceservice.runtime_selection import Selected, select
+from kedge.controllers.inferenceservice.serving_flags import ServingFlags
 from kedge.controllers.inferenceservice.storage.inject import StorageRequest, add_storage
 from kedge.controllers.inferenceservice.storage.sources import read_sources
 from kedge.controllers.inferenceservice.surroundings import Surroundings
@@ -158,7 +159,7 @@ class _Assembly:
         }
         assembled = pod.model_pod(spec, defaults.model, selected.runtime, seen, family)
         worker = self._multi_node(spec, selected, assembled)
-        self._finish(assembled, ComponentKind.PREDICTOR, annotations, storage, worker)
+        self._finish(assembled, ComponentKind.PREDICTOR, spec, annotations, storage, worker, family)
         return Component(
             kind=ComponentKind.PREDICTOR,
             name=component_name(self.name, ComponentKind.PREDICTOR, str(spec.get("name") or "")),
@@ -201,7 +202,7 @@ class _Assembly:
         labels, annotations = self._metadata(ComponentKind.PREDICTOR, spec)
         assembled = pod.custom_pod(spec)
         storage = self._storage_of_containers(spec, assembled)
-        self._finish(assembled, ComponentKind.PREDICTOR, annotations, storage)
+        self._finish(assembled, ComponentKind.PREDICTOR, spec, annotations, storage)
         variant = str(spec.get("name") or "")
         return Component(
             kind=ComponentKind.PREDICTOR,
@@ -244,7 +245,7 @@ class _Assembly:
             )
         else:
             self._add_arguments(kind, spec, assembled["containers"][0])
-        self._finish(assembled, kind, annotations, storage)
+        self._finish(assembled, kind, spec, annotations, storage)
         return Component(
             kind=kind,
             name=component_name(self.name, kind),
@@ -331,9 +332,11 @@ class _Assembly:
         self,
         assembled: Tree,
         kind: ComponentKind,
+        spec: Mapping[str, Any],
         annotations: Mapping[str, str],
         storage: StorageRequest,
         worker: Worker | None = None,
+        family: str = "",
     ) -> None:
         if kind is ComponentKind.PREDICTOR:
             pod.name_service(assembled["containers"], self.name)
@@ -351,6 +354,9 @@ class _Assembly:
             add_storage(assembled, request, self.around, self.config)
             if worker is not None:
                 add_storage(worker.pod, request, self.around, self.config)
+        flags = ServingFlags(kind, spec, annotations, self.config)
+        flags.add(assembled, self.name, self.namespace, family)
+        self.warnings += flags.warnings
         period = _STANDARD_PERIOD if self.mode is DeploymentMode.STANDARD else _AGGRESSIVE_PERIOD
         pod.complete(assembled, annotations, probe_period=period)
         if worker is not None:

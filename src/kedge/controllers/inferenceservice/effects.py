@@ -1,8 +1,7 @@
 """What is understood but has no effect yet, and what is passed on all the same.
 
 KServe runs an agent container beside the server that logs payloads and joins requests; Kedge's own
-server is to do both. Until it does, the annotations are passed on and the service carries a
-warning, as it does for a predictor that is to load models later.
+server does both (`serving_flags`). The agent's annotations are passed on for whoever reads them.
 """
 
 from __future__ import annotations
@@ -74,7 +73,7 @@ def annotation_warnings(path: str, annotations: Mapping[str, str]) -> list[Warne
 
 def effect_warnings(kind: ComponentKind, spec: Mapping[str, Any]) -> list[Warned]:
     """The component's fields that are understood but change nothing in this release."""
-    found = {name: why for name, why in _NOT_YET.items() if spec.get(name) is not None}
+    found: dict[str, str] = {}
     if _is_multi_model(kind, spec):
         found["model"] = (
             "it names no storage; the server is started without a model, and loading models later"
@@ -82,12 +81,6 @@ def effect_warnings(kind: ComponentKind, spec: Mapping[str, Any]) -> list[Warned
         )
     warnings = [Warned(f"spec.{kind}.{name}", why) for name, why in found.items()]
     return warnings + annotation_warnings(f"spec.{kind}", spec.get("annotations") or {})
-
-
-_NOT_YET = {
-    "logger": "payloads are not logged in this release.",
-    "batcher": "requests are not batched in this release.",
-}
 
 
 def _is_multi_model(kind: ComponentKind, spec: Mapping[str, Any]) -> bool:

@@ -33,10 +33,13 @@ _GONE = 499
 
 
 class ObservedInference(Inference):
-    """Observes what the parent answers."""
+    """Observes what another answers."""
 
-    def __init__(self, dataplane: DataPlane, limits: Limits, observer: Observer) -> None:
+    def __init__(
+        self, inner: Inference, dataplane: DataPlane, limits: Limits, observer: Observer
+    ) -> None:
         super().__init__(dataplane, limits)
+        self._inner = inner
         self._observer = observer
 
     def answer(
@@ -46,7 +49,7 @@ class ObservedInference(Inference):
         name = f"POST /{target.protocol}/models/{target.model}{verb}"
         seen = _begin(self._observer, name, target.model, headers, body, self._limits)
         with seen.current():
-            outcome = super().answer(target, headers, body, seen.request_id)
+            outcome = self._inner.answer(target, headers, body, seen.request_id)
         if isinstance(outcome, Reply):
             return _end(seen, outcome)
         if isinstance(outcome, Job):

@@ -22,9 +22,8 @@ _REMOVE = "Remove it."
 
 _NEVER = {
     "scaleMetricType": "it is kept for compatibility and not read",
-    "logger": "payloads are not logged in this release",
-    "batcher": "requests are not batched in this release",
 }
+_LOGGER_NEVER = ("storage", "marshallerUrl", "batchSize", "batchInterval")
 _KNATIVE_ONLY_ANNOTATIONS = (
     "serving.kserve.io/enable-tag-routing",
     "serving.knative.dev/rollout-duration",
@@ -53,8 +52,9 @@ def _always(part: Part) -> Iterator[tuple[str, str]]:
     for name, why in _NEVER.items():
         if part.spec.get(name) is not None:
             yield name, why
-    if (part.spec.get("batcher") or {}).get("timeout") is not None:
-        yield "batcher.timeout", "nothing reads it"
+    for name in _LOGGER_NEVER:
+        if (part.spec.get("logger") or {}).get(name) is not None:
+            yield f"logger.{name}", "payloads are sent to `url`, one by one"
     for name, (allowed, why) in _POD_FIELDS.items():
         if part.spec.get(name) not in (None, allowed):
             yield name, why
