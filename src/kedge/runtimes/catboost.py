@@ -7,7 +7,7 @@ asked. A classifier answers labels; `predict_proba` and `decision_function` can 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from kedge.runtimes.files import find_model_file
 from kedge.runtimes.imports import import_lean
 from kedge.runtimes.tables import to_matrix
 from kedge.runtimes.versions import installed_version, release
+from kedge.server import phases
 from kedge.server.errors import ModelLoadFailed
 from kedge.server.model import ArrayModel
 from kedge.server.options import Options
@@ -37,6 +38,12 @@ _CLASSIFIER = {
     "decision_function": "RawFormulaVal",
 }
 _REGRESSOR = {"output-0": None, "predict": None}
+
+
+def preload() -> Sequence[Callable[[], object]]:
+    """Imports, for a template, what every model needs."""
+    import_lean("catboost", without=_UNUSED)
+    return ()
 
 
 def make(name: str, folder: Path, options: Options) -> ArrayModel:
@@ -65,6 +72,7 @@ class CatboostModel(ArrayModel):
         installed = installed_version("catboost", "catboost")
         saved_by = _check_head(path)
         catboost: Any = import_lean("catboost", without=_UNUSED)
+        phases.mark("framework")
         self._refusal = catboost.CatBoostError
         try:
             self._model = catboost.CatBoost().load_model(str(path))

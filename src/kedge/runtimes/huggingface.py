@@ -9,7 +9,7 @@ before Transformers is imported; code that comes with it runs only with `--trust
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from kedge.protocol.v1 import Rows
 from kedge.runtimes.flags import Flags
 from kedge.runtimes.results import without_objects
 from kedge.runtimes.versions import installed_version, release
+from kedge.server import phases
 from kedge.server.errors import BadUsage, ModelFileMissing, ModelLoadFailed
 from kedge.server.model import ArrayModel
 from kedge.server.options import Options
@@ -73,6 +74,15 @@ class HuggingfaceFacts:
     saved_by: str
 
 
+def preload() -> Sequence[Callable[[], object]]:
+    """Imports, for a template, what every model needs."""
+    import torch
+    import transformers
+
+    assert torch and transformers
+    return ()
+
+
 def make(name: str, folder: Path, options: Options) -> ArrayModel:
     return HuggingfaceModel(name, folder, flags().read(options), nthread=options.nthread)
 
@@ -111,6 +121,7 @@ class HuggingfaceModel(ArrayModel):
         import torch
         import transformers
 
+        phases.mark("framework")
         transformers.utils.logging.disable_progress_bar()
         self._torch = torch
         self._task, self._max_length = facts.task, facts.max_length

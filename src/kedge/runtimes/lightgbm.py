@@ -6,7 +6,7 @@ LightGBM is asked, whose own complaint about a damaged file is one word.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,21 @@ from kedge.runtimes.files import find_model_file
 from kedge.runtimes.imports import import_lean
 from kedge.runtimes.tables import to_matrix
 from kedge.runtimes.versions import installed_version
+from kedge.server import phases
 from kedge.server.errors import ModelLoadFailed
 from kedge.server.model import ArrayModel
 from kedge.server.options import Options
 
 ENDINGS = (".bst",)
+_UNUSED = ("sklearn", "pandas", "matplotlib", "dask")
 
 _FORMATS = ("v2", "v3", "v4")
+
+
+def preload() -> Sequence[Callable[[], object]]:
+    """Imports, for a template, what every model needs."""
+    import_lean("lightgbm", without=_UNUSED)
+    return ()
 
 
 def make(name: str, folder: Path, options: Options) -> ArrayModel:
@@ -52,7 +60,8 @@ class LightgbmModel(ArrayModel):
         installed = installed_version("lightgbm", "lightgbm")
         text = _read(path)
         _check_header(path, text, installed)
-        lightgbm: Any = import_lean("lightgbm", without=("sklearn", "pandas", "matplotlib", "dask"))
+        lightgbm: Any = import_lean("lightgbm", without=_UNUSED)
+        phases.mark("framework")
         try:
             booster = lightgbm.Booster(model_str=text)
         except (lightgbm.basic.LightGBMError, ValueError, KeyError) as error:

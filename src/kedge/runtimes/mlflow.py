@@ -12,7 +12,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -29,6 +29,7 @@ from kedge.runtimes.files import find_model_file
 from kedge.runtimes.results import named_arrays, without_objects
 from kedge.runtimes.tensors import Feeds, TensorModel
 from kedge.runtimes.versions import installed_version, same_minor
+from kedge.server import phases
 from kedge.server.errors import ModelLoadFailed
 from kedge.server.log import logger
 from kedge.server.model import ArrayModel
@@ -48,6 +49,16 @@ _PANDAS = {
     "boolean": "bool", "integer": "int32", "long": "int64", "float": "float32",
     "double": "float64",
 }  # fmt: skip
+
+
+def preload() -> Sequence[Callable[[], object]]:
+    """Imports, for a template, what every model needs."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    import mlflow.pyfunc
+    import pandas
+
+    assert mlflow and pandas
+    return ()
 
 
 def make(name: str, folder: Path, options: Options) -> TensorModel:
@@ -102,6 +113,7 @@ class MlflowModel(TensorModel):
         import mlflow.pyfunc
         import pandas
 
+        phases.mark("framework")
         self._pandas = pandas
         self._refusal = mlflow.MlflowException
         try:

@@ -20,6 +20,7 @@ from kedge.runtimes.files import find_model_file
 from kedge.runtimes.onnxfile import OnnxFacts, read_facts
 from kedge.runtimes.tensors import TensorModel, sample, texts
 from kedge.runtimes.versions import installed_version
+from kedge.server import phases
 from kedge.server.errors import ModelLoadFailed
 from kedge.server.log import logger
 from kedge.server.options import Options
@@ -65,8 +66,9 @@ class OnnxModel(TensorModel):
         facts = read_facts(path)
         _check_data_files(path, facts)
         installed = installed_version("onnxruntime", "onnx")
-        import onnxruntime
+        import onnxruntime  # Starts a thread: no template may have done it.
 
+        phases.mark("framework")
         self._invalid = onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument
         self._session = _open(onnxruntime, path, facts, installed, self._nthread)
         self._inspect(path)

@@ -26,6 +26,7 @@ from kedge.runtimes.flags import Flags
 from kedge.runtimes.tensors import TensorModel, conform
 from kedge.runtimes.torchfile import TorchFacts, read_facts
 from kedge.runtimes.versions import installed_version, same_minor
+from kedge.server import phases
 from kedge.server.errors import ModelLoadFailed
 from kedge.server.options import Options
 
@@ -40,6 +41,14 @@ def flags() -> Flags:
     known = Flags("pytorch")
     known.flag("model_class_name")
     return known
+
+
+def preload() -> Sequence[Callable[[], object]]:
+    """Imports, for a template, what every model needs."""
+    import torch
+
+    assert torch
+    return ()
 
 
 def make(name: str, folder: Path, options: Options) -> TensorModel:
@@ -74,6 +83,7 @@ class PytorchModel(TensorModel):
         make_importable(self._folder)
         import torch
 
+        phases.mark("framework")
         self._torch = torch
         if self._nthread > 1:
             torch.set_num_threads(self._nthread)

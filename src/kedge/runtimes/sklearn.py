@@ -11,8 +11,9 @@ import os
 import pickle
 import warnings
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
@@ -31,13 +32,25 @@ from kedge.runtimes.flags import Flags
 from kedge.runtimes.imports import import_lean
 from kedge.runtimes.pickles import PickleFacts, read_facts
 from kedge.runtimes.versions import installed_version, same_minor
+from kedge.server import phases
 from kedge.server.errors import ModelLoadFailed
 from kedge.server.log import logger
 from kedge.server.model import ArrayModel
 from kedge.server.options import Options
 
+_COMMON = (
+    "sklearn", "sklearn.pipeline", "sklearn.preprocessing", "sklearn.compose",
+    "sklearn.linear_model", "sklearn.svm", "sklearn.tree", "sklearn.ensemble",
+)  # fmt: skip
+_LESS_COMMON = (
+    "sklearn.neighbors", "sklearn.naive_bayes", "sklearn.impute", "sklearn.neural_network",
+    "sklearn.cluster", "sklearn.feature_extraction.text", "sklearn.calibration",
+    "sklearn.discriminant_analysis",
+)  # fmt: skip
+
 ENDINGS = (".joblib", ".pkl", ".pickle", skopsfile.ENDING)
 
+_UNUSED = ("pandas", "rich")
 _METHODS = ("predict", "predict_proba", "decision_function", "transform")
 
 
@@ -49,6 +62,16 @@ def make(name: str, folder: Path, options: Options) -> ArrayModel:
         predict_proba=options.predict_proba,
         trusted=tuple(one for one in trusted.split(",") if one),
     )
+
+
+def preload() -> Sequence[Callable[[], object]]:
+    """Imports what most models are made of; what is returned may follow when nobody waits."""
+    import joblib
+
+    assert joblib
+    for module in _COMMON:
+        import_lean(module, without=_UNUSED)
+    return [partial(import_lean, module, without=_UNUSED) for module in _LESS_COMMON]
 
 
 def flags() -> Flags:
@@ -248,6 +271,7 @@ def _unpickle(path: Path, facts: PickleFacts, installed: str, trusted: tuple[str
         )
     try:
         _import_lean(facts)
+        phases.mark("framework")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             estimator = _read(path, trusted)
@@ -301,7 +325,7 @@ def _import_lean(facts: PickleFacts) -> None:
     modules = [one for one in facts.classes or {} if one.partition(".")[0] == "sklearn"]
     for module in ("sklearn", *modules):
         with suppress(ImportError):
-            import_lean(module, without=("pandas", "rich"))
+            import_lean(module, without=_UNUSED)
 
 
 def _is_cut(path: Path) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,24 @@ from kedge.runtimes.files import find_model_file
 from kedge.runtimes.imports import import_lean
 from kedge.runtimes.tables import to_matrix
 from kedge.runtimes.versions import installed_version, release
+from kedge.server import phases
 from kedge.server.errors import ModelLoadFailed
 from kedge.server.log import logger
 from kedge.server.model import ArrayModel
 from kedge.server.options import Options
 
 ENDINGS = (".bst", ".json", ".ubj")
+_UNUSED = ("sklearn",)
 
 _JSON_VERSION = re.compile(rb'"version"\s*:\s*\[\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*\]')
 _UBJ_VERSION = re.compile(rb"L\x00{7}\x07version\[#L\x00{7}\x03((?:[iU].){3})", re.DOTALL)
 _BINARY_ENDED = (3, 1)
+
+
+def preload() -> Sequence[Callable[[], object]]:
+    """Imports, for a template, what every model needs."""
+    import_lean("xgboost", without=_UNUSED)
+    return ()
 
 
 def make(name: str, folder: Path, options: Options) -> ArrayModel:
@@ -60,7 +68,8 @@ class XgboostModel(ArrayModel):
         installed = installed_version("xgboost", "xgboost")
         content = path.read_bytes()
         trained = _trained_with(path, content, installed)
-        xgboost: Any = import_lean("xgboost", without=("sklearn",))
+        xgboost: Any = import_lean("xgboost", without=_UNUSED)
+        phases.mark("framework")
         self._xgboost = xgboost
         try:
             booster = xgboost.Booster({"nthread": self._nthread}, model_file=bytearray(content))

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol, cast
 
+from kedge.server import phases
 from kedge.server.errors import BadUsage, ModelFileMissing, ModelLoadFailed, StartFailure
 from kedge.server.log import configure, logger
 from kedge.server.model import Model
@@ -36,6 +37,10 @@ class Runtime(Protocol):
 
 def serve(argv: Sequence[str]) -> int:
     """Serves until told to stop. The exit code: 0 after an orderly end, 1 if it cannot start."""
+    if "--template" in argv:
+        from kedge.server.template import template
+
+        return template(argv)
     return guarded(lambda: parse(argv), _run)
 
 
@@ -88,6 +93,7 @@ def prepare(options: Options) -> None:
 
 
 def _run(options: Options) -> None:
+    phases.begin()
     prepare(options)
     runtime = find_runtime(options.runtime)
     if unread := _unread(runtime, options):

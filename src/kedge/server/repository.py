@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import Any, Protocol
 
 from kedge.protocol.errors import ModelNotFound, ModelNotReady, ServingError
+from kedge.server import phases
 from kedge.server.batching import DEFAULT_BATCHING, Batching, Queue
 from kedge.server.errors import ModelFileMissing, ModelLoadFailed, StartFailure
 from kedge.server.execution import Gate, Pace, Worker
@@ -283,7 +284,9 @@ async def load(entry: Entry, *, threaded: bool = False) -> None:
             f"Model {model.name} raised {type(error).__name__} while loading: {error}.",
             fix="The traceback is in the log.",
         ) from error
+    phases.mark("weights")
     warm_up(entry)
+    phases.mark("inference")
     entry.metrics.load_seconds = perf_counter() - started
 
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from uvicorn.config import Config
 
 from kedge import __version__
+from kedge.server import phases
 from kedge.server.batching import DEFAULT_BATCHING, Batching
 from kedge.server.dataplane import DataPlane
 from kedge.server.errors import ModelLoadFailed
@@ -252,6 +253,7 @@ class ModelServer:
         self._tick(loop)
         try:
             await self._open(loop)
+            phases.tell()
             yield
         finally:
             await self._close()

@@ -138,6 +138,8 @@ class NodeSettings:
             namespace even as root, `none` does without (mount paths are then rewritten).
         restart_backoff: waits between the restarts of a container.
         restart_reset: a container that ran this long, in seconds, starts again without a wait.
+        templates: model servers kept warm to fork pods from, one per runtime; 0 for none.
+        template_idle_seconds: one that no pod was forked from for so long is let go.
         environ: what every container gets of Kedge's own environment.
     """
 
@@ -155,6 +157,8 @@ class NodeSettings:
     namespaces: Literal["auto", "user", "none"] = "auto"
     restart_backoff: Backoff = field(default_factory=lambda: Backoff(initial=1.0, limit=60.0))
     restart_reset: float = 600.0
+    templates: int = 4
+    template_idle_seconds: float = 24 * 3600.0
     environ: Mapping[str, str] = field(default_factory=_inherited_environment)
 
     @property

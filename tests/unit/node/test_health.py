@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from kedge.cluster.local.node.health import Health, Verdict
 from kedge.cluster.local.node.host import Host
+from kedge.cluster.local.node.notices import Notice
 from kedge.cluster.local.node.sandbox import ExecResult
 from kedge.cluster.local.node.status import ContainerState
 from kedge.testing.clock import FakeClock
@@ -26,9 +27,10 @@ class Run:
         self.released = 0
         self.state = ContainerState({"name": "c", **probes})
         host = SimpleNamespace(clock=self.clock, starting=0, bind_library=None)
+        self.notice = Notice()
         self.health = Health(
             cast(Host, host), self.state, "127.1.1.1", self._run, lambda: None, self._tell,
-            asyncio.Event(), self._release,
+            asyncio.Event(), self._release, self.notice,
         )  # fmt: skip
         self.watch: asyncio.Task[Verdict] = asyncio.create_task(self.health.watch(0))
 
@@ -105,4 +107,16 @@ async def test_startup_has_its_whole_budget() -> None:
     await run.clock.advance(1)
     assert run.watch.result().message == "startup probe failed for 7 s: no"
     assert run.released == 1
+    await run.end()
+
+
+async def test_a_container_that_tells_is_asked_when_it_does() -> None:
+    run = Run(readinessProbe={**PROBE, "periodSeconds": 10})
+    await run.clock.advance(5)
+    asked = len(run.asked)
+    run.good = True
+    run.notice.came.set()
+    await run.clock.advance(0)
+    assert run.state.ready
+    assert len(run.asked) == asked + 1
     await run.end()

@@ -26,9 +26,11 @@ from kedge.cluster.local.node.host import (
 )
 from kedge.cluster.local.node.images import Images
 from kedge.cluster.local.node.memory_watch import MemoryWatch
+from kedge.cluster.local.node.notices import Notices
 from kedge.cluster.local.node.pod import PodLife
 from kedge.cluster.local.node.resources import GPU, Gpus
 from kedge.cluster.local.node.sandbox import Sandboxes
+from kedge.cluster.local.node.templates import Templates
 from kedge.lib.backoff import Backoff
 from kedge.lib.clock import SYSTEM_CLOCK, Clock, format_time
 from kedge.settings.node import NodeSettings
@@ -78,18 +80,27 @@ class NodeAgent:
             "pods": Decimal(capacity.pods),
             **({GPU: Decimal(len(capacity.gpus))} if capacity.gpus else {}),
         }
+        sandboxes = Sandboxes(settings.runtime_dir, life_fd, settings.namespaces)
         self._host = Host(
             cluster=cluster,
             settings=settings,
             clock=clock,
             events=events,
             drains=drains or NoDrains(),
-            sandboxes=Sandboxes(settings.runtime_dir, life_fd, settings.namespaces),
+            sandboxes=sandboxes,
+            templates=Templates(
+                sandboxes,
+                settings.data_dir,
+                clock,
+                most=settings.templates,
+                idle_seconds=settings.template_idle_seconds,
+            ),
+            notices=Notices(settings.runtime_dir),
             images=Images(settings),
             addresses=Addresses(settings.data_dir),
             gpus=Gpus(capacity.gpus),
             cgroups=Cgroups(),
-            slots=StartSlots(max(2, int(capacity.cpu))),
+            slots=StartSlots(max(1, int(capacity.cpu))),
             allocatable=self._amounts,
         )
 
@@ -107,9 +118,11 @@ class NodeAgent:
                 log.warning("pods have less isolation here: %s", isolation.refusal)
             host.bind_library = await bindshim.build(self._settings.data_dir / "cache")
             _make_termination_point()
+            host.notices.open()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._register())
                 tasks.create_task(self._follow_pods(tasks))
+                tasks.create_task(host.templates.run())
                 tasks.create_task(self._rotate_logs())
                 tasks.create_task(self._refresh_volumes())
                 watch = MemoryWatch(
@@ -117,6 +130,8 @@ class NodeAgent:
                 )
                 tasks.create_task(watch.run())
         finally:
+            host.notices.close()
+            await host.templates.close()
             await host.sandboxes.close()
 
     # Pods.

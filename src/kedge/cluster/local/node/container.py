@@ -20,10 +20,12 @@ from kedge.cluster.local.node.addresses import port_is_free
 from kedge.cluster.local.node.health import Health, Verdict
 from kedge.cluster.local.node.host import Host, wait_until
 from kedge.cluster.local.node.images import ImageMissing
+from kedge.cluster.local.node.notices import Notice
 from kedge.cluster.local.node.plan import Plan, PodPlace, make_plan
 from kedge.cluster.local.node.probes import Outcome, http_get
 from kedge.cluster.local.node.resources import limits_of
 from kedge.cluster.local.node.sandbox import ExecResult, Run, Sandbox, SandboxError, SandboxLost
+from kedge.cluster.local.node.starts import make_start
 from kedge.cluster.local.node.status import (
     LOST_CODE,
     LOST_REASON,
@@ -79,6 +81,16 @@ class ContainerLife:
         self._stopped = False
         self._release: Callable[[], None] = _nothing
         self._crashes = 0
+        self._notice = Notice()
+        self._asked = 0.0
+
+    async def foresee(self) -> Plan | None:
+        """What the container will run, if it is a server that a template could stand for."""
+        try:
+            plan = await self._make_plan()
+        except (KedgeError, OSError, ValueError):
+            return None  # It is told when the container is to start.
+        return plan if plan.imported is not None else None
 
     @property
     def group(self) -> str:
@@ -206,6 +218,8 @@ class ContainerLife:
         output.parent.mkdir(parents=True, exist_ok=True)
         logs.remove_old_runs(output.parent, attempt)
         self._verdict = None
+        self._notice = self._host.notices.expect(self.group)
+        self._asked = self._host.clock.monotonic()
         run = await sandbox.start(
             {
                 **self._plan.request(),
@@ -213,6 +227,7 @@ class ContainerLife:
                 "attempt": attempt,
                 "log": str(output),
                 "stage": str(self._place.stage),
+                "warm": self._plan.imported is not None,
                 "cgroups": self._host.cgroups.make(self.group, limits_of(self.state.spec)),
             }
         )
@@ -256,6 +271,7 @@ class ContainerLife:
             raise
         finally:
             await _end_task(checks)
+            self._host.notices.forget(self.group)
             self._release()
         if self.state.terminated is None:
             self._note_end(run)
@@ -270,9 +286,19 @@ class ContainerLife:
         health = Health(
             self._host, self.state, self._place.address,
             lambda command, timeout: self._exec(sandbox, command, timeout),
-            self._changed, self._tell, self.started, self._release,
+            self._changed, self._tell, self.started, self._release, self._notice,
+            tells=self._plan is not None and self._plan.imported is not None,
+            became_ready=self._note_start,
         )  # fmt: skip
         await self.end(sandbox, run, await health.watch(run.pid))
+
+    def _note_start(self) -> None:
+        """How long a first start took; one that was adopted began too long ago to know."""
+        now, notice = self._host.clock.monotonic(), self._notice
+        if self._asked and self.state.restarts == 0:
+            self.state.start = make_start(
+                self._place.seen, self._asked, now, notice.warm, notice.moments
+            )
 
     async def end(self, sandbox: Sandbox, run: Run, verdict: Verdict) -> None:
         """End a run for the agent's own reason; `run` goes on as after any exit."""

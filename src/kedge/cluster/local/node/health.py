@@ -14,12 +14,14 @@ from typing import Literal
 
 from kedge.cluster.base import Object
 from kedge.cluster.local.node import processes
-from kedge.cluster.local.node.host import Host
+from kedge.cluster.local.node.host import Host, wait_until
+from kedge.cluster.local.node.notices import Notice
 from kedge.cluster.local.node.probes import Outcome, RunCommand, Timing, check
 from kedge.cluster.local.node.status import ContainerState
 
 _REFUSED_PAUSES = ((5.0, 0.01), (30.0, 0.05), (float("inf"), 0.25))
 """Seconds since the start -> pause between two tries to connect; a refusal costs 0.2 ms."""
+_PAUSE_OF_TELLER = 0.25
 _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 0.5
 _PAUSE_PER_STARTING = 0.001
@@ -44,6 +46,9 @@ class Health:
         changed: called after every change of `state`.
         started: set when the startup probe has succeeded.
         release: called once the run is ready, or over: the next one may start.
+        notice: what the container tells; the moment to ask it.
+        tells: it is known to do so, so that nothing is gained by asking much before.
+        became_ready: called the first time that it is ready.
     """
 
     def __init__(
@@ -56,6 +61,10 @@ class Health:
         tell: Tell,
         started: asyncio.Event,
         release: Callable[[], None],
+        notice: Notice,
+        *,
+        tells: bool = False,
+        became_ready: Callable[[], None] = lambda: None,
     ) -> None:
         self.started = started
         self._release = release
@@ -65,6 +74,9 @@ class Health:
         self._run_command = run_command
         self._changed = changed
         self._tell = tell
+        self._notice = notice
+        self._tells = tells
+        self._became_ready = became_ready
 
     async def watch(self, pid: int) -> Verdict:
         """Keep `started` and `ready` right; returns why the run must end."""
@@ -126,10 +138,15 @@ class Health:
         if outcome.refused:
             age = clock.monotonic() - self._began
             steady = next(p for until, p in _REFUSED_PAUSES if age < until)
-            await clock.sleep(max(steady, crowded))
+            await self._sleep(max(steady, crowded, _PAUSE_OF_TELLER if self._tells else 0.0))
             return _FIRST_PAUSE
-        await clock.sleep(max(pause, crowded))
+        await self._sleep(max(pause, crowded))
         return min(pause * 1.2, _LONGEST_PAUSE, timing.period)
+
+    async def _sleep(self, seconds: float) -> None:
+        """Until the container tells that it answers, but no longer than `seconds`."""
+        if await wait_until(self._notice.came, self._host.clock, seconds):
+            self._notice.came.clear()
 
     async def _watch_readiness(self) -> Verdict:
         probe = self._state.spec.get("readinessProbe")
@@ -172,6 +189,8 @@ class Health:
         raise AssertionError("unreachable")
 
     def _mark(self, ready: bool) -> None:
+        if self._fresh:
+            self._became_ready()
         self._settle()
         if self._state.ready != ready:
             self._state.ready = ready

@@ -18,8 +18,10 @@ from kedge.cluster.local.node.addresses import Addresses
 from kedge.cluster.local.node.cgroups import Cgroups
 from kedge.cluster.local.node.env import Fetch
 from kedge.cluster.local.node.images import Images
+from kedge.cluster.local.node.notices import Notices
 from kedge.cluster.local.node.resources import Gpus
 from kedge.cluster.local.node.sandbox import Sandboxes
+from kedge.cluster.local.node.templates import Templates
 from kedge.lib.clock import Clock
 from kedge.settings.node import NodeSettings
 
@@ -105,6 +107,8 @@ class Host:
     events: Recorder
     drains: Drains
     sandboxes: Sandboxes
+    templates: Templates
+    notices: Notices
     images: Images
     addresses: Addresses
     gpus: Gpus

@@ -21,6 +21,7 @@ from kedge.cluster.local.node.host import HOST_ADDRESS, Host
 from kedge.cluster.local.node.images import Image
 from kedge.cluster.local.node.processes import TERMINATION_LOG
 from kedge.cluster.local.node.resources import cpu_limit, gpus_wanted
+from kedge.cluster.local.node.templates import Imported
 from kedge.cluster.local.node.volumes import Volumes, rewrite
 
 DEFAULT_TERMINATION_PATH = "/dev/termination-log"
@@ -35,7 +36,11 @@ UNWEIGHTED_NICE = 5
 
 @dataclass(frozen=True)
 class Plan:
-    """What the shim is asked to run."""
+    """What the shim is asked to run.
+
+    Attributes:
+        imported: the template that could stand for the program; None where only exec will do.
+    """
 
     argv: list[str]
     env: dict[str, str]
@@ -43,6 +48,7 @@ class Plan:
     mounts: list[dict[str, Any]]
     no_new_privs: bool
     nice: int = 0
+    imported: Imported | None = None
 
     def request(self) -> dict[str, Any]:
         """The part of a shim's `start` or `exec` request that is the same for both."""
@@ -59,11 +65,16 @@ class Plan:
 
 @dataclass(frozen=True)
 class PodPlace:
-    """Where a pod is on this machine."""
+    """Where a pod is on this machine.
+
+    Attributes:
+        seen: when the agent first saw it, on the monotonic clock.
+    """
 
     dir: Path
     address: str
     volumes: Volumes
+    seen: float = 0.0
 
     def container_dir(self, name: str) -> Path:
         return self.dir / "containers" / name
@@ -105,17 +116,24 @@ async def make_plan(host: Host, pod: Object, container: Object, place: PodPlace)
         argv = [rewrite(word, mounts) for word in argv]
         wanted = {name: rewrite(value, mounts) for name, value in wanted.items()}
         mounts = []
+    workdir = container.get("workingDir") or image.workdir
     return Plan(
         argv=argv,
         env=_joined(base, wanted),
-        workdir=container.get("workingDir")
-        or image.workdir
-        or str(place.container_dir(container["name"])),
+        workdir=workdir or str(place.container_dir(container["name"])),
         mounts=mounts,
         no_new_privs=(container.get("securityContext") or {}).get("allowPrivilegeEscalation")
         is False,
         nice=0 if host.cgroups.cpu is not None else UNWEIGHTED_NICE,
+        # Python looks for modules in the folder it is started in.
+        imported=None if workdir else Imported.of(argv, image.interpreter, _image_env(host, image)),
     )
+
+
+def _image_env(host: Host, image: Image) -> dict[str, str]:
+    """What every container of an image has in its environment, whatever its pod."""
+    preload = {"LD_PRELOAD": str(host.bind_library)} if host.bind_library is not None else {}
+    return {**host.settings.environ, **image.env, **preload}
 
 
 def _command(image: Image, container: Object, env: Mapping[str, str]) -> list[str]:
@@ -173,6 +191,11 @@ def _gpu_env(host: Host, pod: Object, container: Object) -> dict[str, str]:
     return {"CUDA_VISIBLE_DEVICES": ",".join(ids)}
 
 
+def notice_name(pod: Object, container: Object) -> str:
+    """What a container is called among those that tell when they are ready."""
+    return f"{pod['metadata']['uid']}.{container['name']}"
+
+
 def _pod_env(host: Host, pod: Object, container: Object, place: PodPlace) -> dict[str, str]:
     env = {
         "HOSTNAME": pod["metadata"]["name"],
@@ -180,6 +203,8 @@ def _pod_env(host: Host, pod: Object, container: Object, place: PodPlace) -> dic
         "KEDGE_BIND_ADDRESS": place.address,
         TERMINATION_LOG: str(place.termination_log(container["name"])),
         shim.MARKER: container["name"],
+        "KEDGE_READY_SOCKET": str(host.notices.path),
+        "KEDGE_READY_NAME": notice_name(pod, container),
     }
     if host.bind_library is not None:
         env["LD_PRELOAD"] = str(host.bind_library)

@@ -48,6 +48,7 @@ class PodLife:
         self._sandbox: Sandbox | None = None
         self._lives: list[ContainerLife] = []
         self._volumes: Volumes | None = None
+        self._seen = host.clock.monotonic()
         self._began_before = bool((pod.get("status") or {}).get("startTime"))
 
     @property
@@ -228,7 +229,7 @@ class PodLife:
             self._pod, self._dir, self._host.settings.volumes_dir, self._host.cluster,
             self._host.fetcher(namespace), self._host.allocatable,
         )  # fmt: skip
-        return PodPlace(self._dir, self._facts.address, volumes)
+        return PodPlace(self._dir, self._facts.address, volumes, self._seen)
 
     async def _tell_trouble(self, reason: str, message: str, failures: int) -> None:
         """Something that all containers wait for cannot be had yet."""
@@ -250,7 +251,14 @@ class PodLife:
         if sandbox is not None:
             return sandbox
         self._forget_runs(place)
-        return await self._host.sandboxes.create(self._uid, place.volumes.memory_volumes())
+        memory_volumes = place.volumes.memory_volumes()
+        for life in self._make_lives(place):
+            if life.state.role == "main" and (plan := await life.foresee()) is not None:
+                program = {"argv": plan.argv, "env": plan.env}
+                return await self._host.templates.create(
+                    self._uid, memory_volumes, plan.imported, program
+                )
+        return await self._host.sandboxes.create(self._uid, memory_volumes)
 
     def _forget_runs(self, place: PodPlace) -> None:
         for life in self._make_lives(place):

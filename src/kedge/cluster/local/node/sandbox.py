@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,16 @@ class SandboxError(KedgeError):
     def __init__(self, message: str, *, step: str = "shim") -> None:
         super().__init__(message)
         self.step = step
+
+
+class TemplateRefused(SandboxError):
+    """A warm template cannot make this pod; it starts as any other program does.
+
+    Attributes:
+        step: `stale` when the template has ended because its files changed.
+    """
+
+    reason = "TemplateRefused"
 
 
 class SandboxLost(SandboxError):
@@ -99,6 +110,8 @@ class Sandbox:
         """Wait until a new shim has its namespaces."""
         async with asyncio.timeout(_BIRTH_TIMEOUT):
             message = await self._born
+        if message["event"] in ("refused", "stale"):
+            raise TemplateRefused(message["error"], step=message["event"])
         if message["event"] != "born":
             raise SandboxError(f"cannot make the pod's namespaces: {message['error']}")
         self._know(message["pid"])
@@ -233,6 +246,123 @@ class Sandbox:
             self._born.set_result({"event": "lost", "error": "the shim ended at its start"})
 
 
+class Template:
+    """A process that forks shims (`shim.Template`), started anew when it has died.
+
+    Args:
+        command: what starts it; the numbers of its descriptors are appended.
+        life_fd: end-of-file there ends it and all that it forked.
+        log: takes its output; None for none.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        env: Mapping[str, str],
+        life_fd: int,
+        namespaces: str,
+        log: Path | None = None,
+    ) -> None:
+        self._command = tuple(command)
+        self._env = dict(env)
+        self._life_fd = life_fd
+        self._namespaces = namespaces
+        self._log = log
+        self._process: asyncio.subprocess.Process | None = None
+        self._control: socket.socket | None = None
+        self._opening = asyncio.Lock()
+        self.isolation = IsolationFacts(False, False)
+
+    @property
+    def pid(self) -> int:
+        """Its number; 0 while it does not run."""
+        return self._process.pid if self._process is not None and self._control is not None else 0
+
+    async def open(self) -> IsolationFacts:
+        """Start it, if it does not run."""
+        async with self._opening:
+            if self._control is None:
+                await self._start()
+        return self.isolation
+
+    async def fork(self, request: dict[str, Any]) -> socket.socket:
+        """Have a shim forked; our end of the shim's first socket."""
+        for last_try in (False, True):
+            await self.open()
+            assert self._control is not None
+            ours, theirs = socket.socketpair()
+            try:
+                socket.send_fds(self._control, [json.dumps(request).encode()], [theirs.fileno()])
+                return ours
+            except OSError as error:
+                ours.close()
+                self.forget()
+                if last_try:
+                    raise SandboxError(f"the shim template does not answer: {error}") from error
+            finally:
+                theirs.close()
+        raise AssertionError("unreachable")
+
+    async def wait(self) -> None:
+        """Until it has ended by itself."""
+        assert self._process is not None
+        await self._process.wait()
+        self.forget()
+
+    def forget(self) -> None:
+        """Let it end; what it forked goes on."""
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+
+    async def close(self) -> None:
+        """Let it end, and wait for that."""
+        self.forget()
+        if self._process is not None:
+            await self._process.wait()
+
+    async def _start(self) -> None:
+        if self._process is not None:
+            await self._process.wait()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control = ours
+        try:
+            await self._run(theirs)
+            ours.setblocking(False)
+            said = await asyncio.get_running_loop().sock_recv(ours, 1 << 16)
+            if not said:
+                raise SandboxError(f"the shim template ended at its start{self._last_words()}")
+        except BaseException:
+            self.forget()
+            raise
+        finally:
+            theirs.close()
+        self.isolation = IsolationFacts(**json.loads(said))
+
+    async def _run(self, control: socket.socket) -> None:
+        with contextlib.ExitStack() as files:
+            output: Any = asyncio.subprocess.DEVNULL
+            if self._log is not None:
+                self._log.parent.mkdir(parents=True, exist_ok=True)
+                output = files.enter_context(self._log.open("wb"))
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command,
+                str(control.fileno()), str(self._life_fd), self._namespaces,
+                pass_fds=(control.fileno(), self._life_fd),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output if self._log is not None else None,
+                env=self._env,
+                start_new_session=True,
+            )  # fmt: skip
+
+    def _last_words(self) -> str:
+        if self._log is None:
+            return ""
+        lines = self._log.read_text(errors="replace").strip().splitlines()
+        return f": {lines[-1]}" if lines else ""
+
+
 class Sandboxes:
     """All shims of this node.
 
@@ -244,27 +374,40 @@ class Sandboxes:
 
     def __init__(self, runtime_dir: Path, life_fd: int | None, namespaces: str = "auto") -> None:
         self._dir = runtime_dir
-        self._namespaces = namespaces
-        self._template: asyncio.subprocess.Process | None = None
-        self._control: socket.socket | None = None
-        self._opening = asyncio.Lock()
-        self.isolation = IsolationFacts(False, False)
         if life_fd is None:
             # Nobody else holds the write end: our end, however it comes, is the pods' end.
             life_fd, self._life = os.pipe()
-        self._life_fd = life_fd
+        self.life_fd = life_fd
+        self.namespaces = namespaces
+        self._plain = Template((sys.executable, "-I", "-S", shim.__file__), {}, life_fd, namespaces)
+
+    @property
+    def isolation(self) -> IsolationFacts:
+        return self._plain.isolation
 
     async def open(self) -> IsolationFacts:
         """Start the template that shims are forked from, if it does not run."""
-        async with self._opening:
-            if self._control is None:
-                await self._start_template()
-        return self.isolation
+        return await self._plain.open()
 
-    async def create(self, uid: str, memory_volumes: list[dict[str, Any]]) -> Sandbox:
-        """A new, empty pod."""
+    async def create(
+        self,
+        uid: str,
+        memory_volumes: list[dict[str, Any]],
+        template: Template | None = None,
+        program: Mapping[str, Any] | None = None,
+    ) -> Sandbox:
+        """A new, empty pod.
+
+        Args:
+            template: forks its shim; the plain one unless given.
+            program: arguments and environment that the shim is to be able to run without exec.
+
+        Raises:
+            TemplateRefused: `template` has other things imported than `program` would.
+        """
         path = self.path_of(uid)
-        channel = await self._fork({"socket": str(path), "memory_volumes": memory_volumes})
+        request = {"socket": str(path), "memory_volumes": memory_volumes, **(program or {})}
+        channel = await (template or self._plain).fork(request)
         sandbox = Sandbox(path, channel)
         await sandbox.open()
         try:
@@ -273,24 +416,6 @@ class Sandboxes:
             sandbox.close()
             raise
         return sandbox
-
-    async def _fork(self, request: dict[str, Any]) -> socket.socket:
-        """Have the template fork a shim, anew if it died; our end of the shim's first socket."""
-        for last_try in (False, True):
-            await self.open()
-            assert self._control is not None
-            ours, theirs = socket.socketpair()
-            try:
-                socket.send_fds(self._control, [json.dumps(request).encode()], [theirs.fileno()])
-                return ours
-            except OSError as error:
-                ours.close()
-                self._forget_template()
-                if last_try:
-                    raise SandboxError(f"the shim template does not answer: {error}") from error
-            finally:
-                theirs.close()
-        raise AssertionError("unreachable")
 
     async def adopt(self, uid: str) -> Sandbox | None:
         """The shim that a former agent left for this pod, or None."""
@@ -312,9 +437,7 @@ class Sandboxes:
 
     async def close(self) -> None:
         """End the template; the shims go on."""
-        self._forget_template()
-        if self._template is not None:
-            await self._template.wait()
+        await self._plain.close()
 
     async def _connect(self, path: Path) -> Sandbox | None:
         channel = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -334,30 +457,3 @@ class Sandboxes:
             sandbox.close()
             return None
         return sandbox
-
-    async def _start_template(self) -> None:
-        if self._template is not None:
-            await self._template.wait()
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._template = await asyncio.create_subprocess_exec(
-            sys.executable, "-I", "-S", shim.__file__,
-            str(theirs.fileno()), str(self._life_fd), self._namespaces,
-            pass_fds=(theirs.fileno(), self._life_fd),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            env={},
-            start_new_session=True,
-        )  # fmt: skip
-        theirs.close()
-        self._control = ours
-        ours.setblocking(False)
-        said = await asyncio.get_running_loop().sock_recv(ours, 1 << 16)
-        if not said:
-            self._forget_template()
-            raise SandboxError("the shim template ended at its start")
-        self.isolation = IsolationFacts(**json.loads(said))
-
-    def _forget_template(self) -> None:
-        if self._control is not None:
-            self._control.close()
-            self._control = None

@@ -4,6 +4,10 @@ Started as `python -I -S shim.py CONTROL_FD LIFE_FD NAMESPACES`, it is a *templa
 process per node agent that forks a shim for each pod asked for on CONTROL_FD. A fork takes a
 millisecond and shares the interpreter's memory; a fresh interpreter takes 25 and shares little.
 
+A *warm* template (`kedge serve RUNTIME --template`) is the same with a program at hand: it has
+imported a model server and its framework before it calls `main`, so that a container of the pods
+that it forks need not be started by exec (`Program`).
+
 A shim outlives the agent (a crash of Kedge is no outage of warm models) but not the supervisor:
 when LIFE_FD reads end-of-file, it kills everything it holds and exits. It is PID 1 of the pod's own
 PID namespace, so its end is the end of every process below it, a daemon that forked twice included.
@@ -35,7 +39,8 @@ import signal
 import socket
 import sys
 import time
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import Any, NoReturn, Protocol
 
 CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID = 0x00020000, 0x10000000, 0x20000000
 MS_RDONLY, MS_REMOUNT, MS_NOATIME, MS_NODIRATIME = 1, 32, 1024, 2048
@@ -77,6 +82,22 @@ def mount(source: str, target: str, kind: str | None, flags: int, data: str | No
 
 def _prctl(option: int, value: int | bytes) -> None:
     _check(_LIBC.prctl(ctypes.c_int(option), value, 0, 0, 0), "prctl")
+
+
+class Program(Protocol):
+    """What a warm template has imported, and its shims can run without exec."""
+
+    def refusal(self, request: dict[str, Any]) -> str:
+        """Why a pod's container would be another program than this; empty when it is this one."""
+
+    def is_stale(self) -> bool:
+        """Whether files that were imported have changed since."""
+
+    def idle(self) -> float | None:
+        """Called when there is nothing to do; milliseconds until it is to be called again."""
+
+    def become(self, argv: list[str], env: dict[str, str]) -> NoReturn:
+        """Be the program, in a process that has its limits, mounts and folder."""
 
 
 class Isolation:
@@ -281,10 +302,16 @@ class Shim:
     """One pod."""
 
     def __init__(
-        self, request: dict[str, Any], channel: socket.socket, life: int, isolation: Isolation
+        self,
+        request: dict[str, Any],
+        channel: socket.socket,
+        life: int,
+        isolation: Isolation,
+        program: Program | None = None,
     ) -> None:
         self._path: str = request["socket"]
         self._isolation = isolation
+        self._program = program
         self._channel: socket.socket | None = channel
         self._life = life
         self._containers: dict[str, Container] = {}
@@ -408,6 +435,12 @@ class Shim:
         containers = [container.to_dict() for container in self._containers.values()]
         return {"pid": self.host_pid, "containers": containers}
 
+    def _refusal(self, request: dict[str, Any]) -> str:
+        return self._program.refusal(request) if self._program is not None else "no program"
+
+    def _is_warm(self) -> bool:
+        return self._program is not None and not self._program.is_stale()
+
     def do_start(self, request: dict[str, Any]) -> dict[str, Any]:
         read, write = os.pipe()
         pid = os.fork()
@@ -473,10 +506,27 @@ class Shim:
             step = "workdir"
             os.chdir(request["workdir"])
             step = "exec"
+            if request["warm"] and self._is_warm() and not self._refusal(request):
+                self._run_program(request, report)
             _replace(request)
         except BaseException as error:
             os.write(report, json.dumps({"error": str(error), "step": step}).encode())
         os._exit(127)
+
+    def _run_program(self, request: dict[str, Any], report: int) -> NoReturn:
+        """What exec does of itself: nothing of this process is left to the program."""
+        assert self._program is not None
+        _reset_signals()
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # As every Python does.
+            signal.signal(number, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if request["no_new_privs"]:
+            _prctl(PR_SET_NO_NEW_PRIVS, 1)
+        _prctl(PR_SET_NAME, os.path.basename(request["argv"][0]).encode()[:15])
+        os.closerange(3, report)
+        os.closerange(report + 1, 1 << 16)
+        os.close(report)
+        self._program.become(request["argv"], request["env"])
 
     def _become_exec(self, request: dict[str, Any], container: Container, output: int) -> NoReturn:
         try:
@@ -601,9 +651,7 @@ def _redirect(output: int) -> None:
 
 def _replace(request: dict[str, Any]) -> None:
     """Become the program; returns only by raising."""
-    signal.set_wakeup_fd(-1)
-    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD, signal.SIGINT):
-        signal.signal(number, signal.SIG_DFL)
+    _reset_signals()
     if request["no_new_privs"]:
         _prctl(PR_SET_NO_NEW_PRIVS, 1)
     argv, env = request["argv"], request["env"]
@@ -614,6 +662,12 @@ def _replace(request: dict[str, Any]) -> None:
         raise OSError(f"no program {argv[0]!r}{where}") from error
     except PermissionError as error:
         raise OSError(f"{argv[0]!r} may not be executed") from error
+
+
+def _reset_signals() -> None:
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _write(path: str, text: str) -> None:
@@ -669,32 +723,108 @@ def _kill_tree() -> None:
         time.sleep(0.002)
 
 
-def _fork_shim(
-    request: dict[str, Any], fds: list[int], life: int, control: int, isolation: Isolation
-) -> None:
-    """Fork twice: the shim is nobody's child, so that it outlives the agent."""
-    child = os.fork()
-    if child:
-        for fd in fds:
-            os.close(fd)
-        os.waitpid(child, 0)
-        return
-    os.set_inheritable(fds[0], False)
-    channel = socket.socket(fileno=fds[0])
-    try:
-        os.close(control)
-        os.setsid()
-        isolation.enter()
-        if os.fork():
-            os._exit(0)
-        _prctl(PR_SET_NAME, b"kedge-pod")
-        Shim(request, channel, life, isolation).run()
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            channel.setblocking(True)
-            channel.send(json.dumps({"event": "stillborn", "error": str(error)}).encode() + b"\n")
-    finally:
-        os._exit(1)
+class Template:
+    """Forks shims, until the agent or the supervisor is gone.
+
+    Args:
+        control: the agent's requests come here, each with the first socket of the shim to be.
+        life: end-of-file there is the supervisor's death.
+        program: what this process has imported; None for a plain one.
+    """
+
+    def __init__(
+        self, control: int, life: int, isolation: Isolation, program: Program | None = None
+    ) -> None:
+        self._control, self._life = control, life
+        self._isolation = isolation
+        self._program = program
+        self._requests = socket.socket(fileno=control)
+        self._own_pids = -1
+        if isolation.pids and not isolation.user:
+            self._own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY)
+            # Shims are our children then; whoever dies first, none is waited for.
+            signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
+    def run(self) -> None:
+        isolation = self._isolation
+        facts = {"pids": isolation.pids, "mounts": isolation.mounts, "refusal": isolation.refusal}
+        self._requests.send(json.dumps(facts).encode())
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        poll = select.poll()
+        poll.register(self._life, select.POLLIN)
+        poll.register(self._control, select.POLLIN)
+        patience: float | None = None if self._program is None else 0.0
+        while True:
+            ready = dict(poll.poll(patience))
+            if self._life in ready:
+                return
+            if not ready and self._program is not None:
+                patience = self._program.idle()
+                continue
+            data, fds, _, _ = socket.recv_fds(self._requests, 1 << 20, 1)
+            if not data or not self._answer(json.loads(data), fds):
+                return
+
+    def _answer(self, request: dict[str, Any], fds: list[int]) -> bool:
+        """Fork a shim; whether this template is still of use."""
+        channel = socket.socket(fileno=fds[0])
+        os.set_inheritable(fds[0], False)
+        try:
+            if self._program is not None:
+                if self._program.is_stale():
+                    _tell_once(channel, {"event": "stale", "error": "its files have changed"})
+                    return False
+                if why := self._program.refusal(request):
+                    _tell_once(channel, {"event": "refused", "error": why})
+                    return True
+            self._fork(request, channel)
+        finally:
+            channel.close()
+        return True
+
+    def _fork(self, request: dict[str, Any], channel: socket.socket) -> None:
+        """The shim is the first process of its PID namespace, and outlives this one."""
+        if self._own_pids < 0:
+            child = os.fork()
+            if child:
+                os.waitpid(child, 0)
+                return
+            self._be_shim(request, channel, self._isolation.enter, twice=True)
+        # Only the next child enters the namespace: we leave it again, one fork is enough.
+        unshare(CLONE_NEWPID)
+        child = os.fork()
+        if child == 0:
+            self._be_shim(request, channel, lambda: unshare(CLONE_NEWNS), twice=False)
+        _check(_LIBC.setns(self._own_pids, CLONE_NEWPID), "setns")
+
+    def _be_shim(
+        self,
+        request: dict[str, Any],
+        channel: socket.socket,
+        enter: Callable[[], None],
+        *,
+        twice: bool,
+    ) -> NoReturn:
+        try:
+            os.close(self._control)
+            os.setsid()
+            enter()
+            if twice and os.fork():
+                os._exit(0)
+            _prctl(PR_SET_NAME, b"kedge-pod")
+            Shim(request, channel, self._life, self._isolation, self._program).run()
+        except BaseException as error:
+            _tell_once(channel, {"event": "stillborn", "error": str(error)})
+        finally:
+            os._exit(1)
+
+
+def _tell_once(channel: socket.socket, message: dict[str, Any]) -> None:
+    with contextlib.suppress(OSError):
+        channel.setblocking(True)
+        channel.send(json.dumps(message).encode() + b"\n")
 
 
 def _close_others(wanted: set[int]) -> None:
@@ -705,30 +835,13 @@ def _close_others(wanted: set[int]) -> None:
                 os.close(int(name))
 
 
-def main(argv: list[str]) -> None:
-    """The template: fork a shim for each request, until the agent or the supervisor is gone."""
+def main(argv: list[str], program: Program | None = None) -> None:
+    """Be a template with the descriptors that `argv` names."""
     control, life, wanted = int(argv[0]), int(argv[1]), argv[2]
     _close_others({0, 1, 2, control, life})
     os.set_inheritable(control, False)
     os.set_inheritable(life, False)
-    isolation = Isolation.find(wanted)
-    requests = socket.socket(fileno=control)
-    facts = {"pids": isolation.pids, "mounts": isolation.mounts, "refusal": isolation.refusal}
-    requests.send(json.dumps(facts).encode())
-    gc.collect()
-    gc.freeze()
-    gc.disable()
-    poll = select.poll()
-    poll.register(life, select.POLLIN)
-    poll.register(control, select.POLLIN)
-    while True:
-        ready = dict(poll.poll())
-        if life in ready:
-            return
-        data, fds, _, _ = socket.recv_fds(requests, 1 << 16, 1)
-        if not data:
-            return
-        _fork_shim(json.loads(data), fds, life, control, isolation)
+    Template(control, life, Isolation.find(wanted), program).run()
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from kedge.cluster.base import Object
+from kedge.cluster.local.node.starts import CONDITION, Start
 from kedge.lib.clock import format_time
 
 Role = Literal["init", "sidecar", "main"]
@@ -30,6 +31,7 @@ class ContainerState:
         last: `ContainerStateTerminated` of the run before.
         started: the startup probe has succeeded.
         ready: it may have traffic.
+        start: what its first start in this pod was made of.
     """
 
     spec: Object
@@ -41,6 +43,7 @@ class ContainerState:
     last: Object | None = None
     started: bool = False
     ready: bool = False
+    start: Start | None = None
 
     @property
     def name(self) -> str:
@@ -199,11 +202,23 @@ def _conditions(pod: Object, facts: PodFacts, now: datetime, published: Object) 
         "Ready": (ready, why if not containers_ready else gated),
     }
     for condition in published.get("conditions") or []:
-        if condition["type"] in wanted:
+        if condition["type"] in wanted or condition["type"] == CONDITION:
             before[condition["type"]] = condition
     ours = [_condition(type, good, why, before.get(type), now)
             for type, (good, why) in wanted.items()]  # fmt: skip
-    return [c for type, c in before.items() if type not in wanted] + ours
+    others = [c for type, c in before.items() if type not in wanted and type != CONDITION]
+    return others + ours + _start_condition(facts, before.get(CONDITION), now)
+
+
+def _start_condition(facts: PodFacts, before: Object | None, now: datetime) -> list[Object]:
+    """The slowest container's start, told once, together with Ready."""
+    starts = [state.start for state in facts.of_role("main") if state.start is not None]
+    if not starts or before is not None:
+        return [before] if before is not None else []
+    slowest = max(starts, key=lambda start: start.seconds)
+    reason = "Forked" if slowest.warm else "Executed"
+    condition = _condition(CONDITION, True, ("", ""), None, now)
+    return [{**condition, "reason": reason, "message": slowest.message}]
 
 
 def _condition(
