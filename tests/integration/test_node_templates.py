@@ -124,12 +124,16 @@ def template(world: World) -> int:
 
 
 def templates() -> list[int]:
-    return [
-        pid
-        for pid in processes.descendants(os.getpid())
-        if b"--template" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        and Path(f"/proc/{pid}/comm").read_text() != "kedge-pod\n"
-    ]
+    return [pid for pid in processes.descendants(os.getpid()) if _is_template(pid)]
+
+
+def _is_template(pid: int) -> bool:
+    proc = Path(f"/proc/{pid}")
+    try:
+        is_pod = (proc / "comm").read_text() == "kedge-pod\n"
+        return b"--template" in (proc / "cmdline").read_bytes() and not is_pod
+    except OSError:
+        return False  # It has ended meanwhile.
 
 
 async def test_a_forked_pod_cannot_be_told_from_one_by_exec(world: World) -> None:

@@ -289,14 +289,15 @@ class Template:
         """Have a shim forked; our end of the shim's first socket."""
         for last_try in (False, True):
             await self.open()
-            assert self._control is not None
+            control = self._control
+            assert control is not None
             ours, theirs = socket.socketpair()
             try:
-                socket.send_fds(self._control, [json.dumps(request).encode()], [theirs.fileno()])
+                socket.send_fds(control, [json.dumps(request).encode()], [theirs.fileno()])
                 return ours
             except OSError as error:
                 ours.close()
-                self.forget()
+                self._drop(control)
                 if last_try:
                     raise SandboxError(f"the shim template does not answer: {error}") from error
             finally:
@@ -305,14 +306,19 @@ class Template:
 
     async def wait(self) -> None:
         """Until it has ended by itself."""
-        assert self._process is not None
-        await self._process.wait()
-        self.forget()
+        control, process = self._control, self._process
+        assert process is not None
+        await process.wait()
+        self._drop(control)
 
     def forget(self) -> None:
         """Let it end; what it forked goes on."""
-        if self._control is not None:
-            self._control.close()
+        self._drop(self._control)
+
+    def _drop(self, control: socket.socket | None) -> None:
+        """Whoever finds it dead may be late: another may run in its place already."""
+        if control is not None and control is self._control:
+            control.close()
             self._control = None
 
     async def close(self) -> None:
