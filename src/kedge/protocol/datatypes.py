@@ -122,6 +122,8 @@ def array_from_json(data: object, datatype: Datatype, shape: tuple[int, ...], te
     except ValueError as error:
         fault = "is nested too deeply" if _depth(data) > 32 else "has rows of different lengths"
         raise InvalidInput(f"Input '{tensor}' {fault}.") from error
+    if array.dtype is datatype.dtype and array.shape == shape:
+        return array
     return _reshape(_converted(array, data, datatype, tensor), shape, tensor)
 
 

@@ -56,38 +56,62 @@ class Job:
     Attributes:
         key: jobs with equal keys may be joined; None goes alone.
         settle: turns `results` or `error` into `answer` or a `ServingError`.
-        encode: the transport's; from the settled job to what goes over the wire.
+        encode: the transport's; from the settled job to what goes over the wire. It may use the
+            `results` as they are, where `answer` is still None.
         deliver: the transport's; told once, when the job is settled; never after `cancel`.
+        call: the transport's own: what it delivers to.
         open: neither settled nor cancelled.
         queued: when it was put; as `began`, by `time.perf_counter`.
         began: when its batch was computed; jobs of one batch have the same.
         joined: requests of its batch.
     """
 
-    __slots__ = ("answer", "before", "began", "count", "deliver", "encode", "entry", "error",
-                 "joined", "key", "open", "outputs", "payload", "queue", "queued", "request_id",
-                 "results", "rows", "seconds", "settle", "size", "started")  # fmt: skip
+    __slots__ = ("answer", "before", "began", "call", "count", "deliver", "encode", "entry",
+                 "error", "joined", "key", "open", "outputs", "payload", "queue", "queued",
+                 "request_id", "results", "rows", "seconds", "settle", "size",
+                 "started")  # fmt: skip
 
-    def __init__(self, rows: Any, outputs: tuple[str, ...], count: int, size: int) -> None:
+    def __init__(
+        self,
+        rows: Any,
+        outputs: tuple[str, ...],
+        count: int,
+        size: int,
+        *,
+        key: Key | None = None,
+        payload: Any = None,
+        request_id: str = "",
+        entry: Any = None,
+        settle: Callable[[Job], None] | None = None,
+        before: float = 0.0,
+    ) -> None:
         self.rows = rows
         self.outputs = outputs
         self.count = count
         self.size = size
-        self.key: Key | None = None
+        self.key = key
         self.open = True
         self.started = False
-        self.queued = self.began = self.seconds = self.before = 0.0
+        self.queued = self.began = self.seconds = 0.0
         self.joined = 0
-        self.payload: Any = None
-        self.request_id = ""
-        self.entry: Any = None
+        self.before = before
+        self.payload = payload
+        self.request_id = request_id
+        self.entry = entry
         self.queue: Queue | None = None
         self.results: Any = None
         self.answer: Any = None
         self.error: BaseException | None = None
-        self.settle: Callable[[Job], None] | None = None
+        self.settle = settle
         self.encode: Callable[[Job], Any] | None = None
         self.deliver: Callable[[Job], None] | None = None
+        self.call: Any = None
+
+    def given(self) -> Any:
+        """The answer, made of the results when it is first asked for."""
+        if self.answer is None:
+            self.answer = self.entry.model.answer(self.payload, self.results)
+        return self.answer
 
     def cancel(self) -> None:
         """Nobody waits for it any more: what has not begun never will."""
@@ -182,7 +206,7 @@ class Queue:
     def forget(self, job: Job) -> None:
         """The job's client has gone, or was told that it took too long."""
         job.open = False
-        job.payload = job.deliver = None
+        job.payload = job.deliver = job.call = None
         self._open.pop(job, None)
         self._metrics.in_flight -= 1
         if not job.started:
@@ -291,9 +315,10 @@ class Queue:
         metrics = self._metrics
         rows = 0
         failed = False
+        wait = metrics.wait.observe
         for job, outcome in zip(batch, outcomes, strict=True):
             rows += job.count
-            metrics.wait.observe(began - job.queued)
+            wait(began - job.queued)
             if isinstance(outcome, BaseException):
                 job.error = outcome
                 failed = True
@@ -321,7 +346,7 @@ class Queue:
                 job.deliver(job)
         except Exception:
             logger.exception("model %s: an answer was lost", self._model.name)
-        job.deliver = job.encode = None
+        job.deliver = job.encode = job.call = None
 
     # -- computing -------------------------------------------------------------------------------
 

@@ -134,13 +134,18 @@ class DataPlane:
             raise
         except MODEL_FAULTS as error:
             raise failed(model, error, request_id) from error
-        job = Job(rows, outputs, count, size_of(rows))
-        job.key = key
-        job.payload = payload
-        job.request_id = request_id
-        job.entry = entry
-        job.settle = self._settle
-        job.before = perf_counter() - started
+        job = Job(
+            rows,
+            outputs,
+            count,
+            size_of(rows),
+            key=key,
+            payload=payload,
+            request_id=request_id,
+            entry=entry,
+            settle=self._settle,
+            before=perf_counter() - started,
+        )
         queue.put(job)
         return job
 
@@ -166,11 +171,15 @@ class DataPlane:
         return answer
 
     def _settle(self, job: Job) -> None:
-        """From what the model gave to the answer, or to the error that the client is told."""
+        """From what the model gave to the answer, or to the error that the client is told.
+
+        A transport that can write a model's arrays as they are makes the answer itself.
+        """
         entry: Entry = job.entry
         model = cast(ArrayModel, entry.model)
         computed = perf_counter()
-        if job.error is None:
+        plain = type(model).answer is ArrayModel.answer and isinstance(job.payload, InferRequest)
+        if job.error is None and not (plain and job.encode is not None):
             try:
                 job.answer = model.answer(job.payload, job.results)
             except MODEL_FAULTS as error:

@@ -23,7 +23,7 @@ logger = logging.getLogger("kedge")
 LogForm = Literal["text", "json"]
 
 FLUSH_SECONDS = 0.25
-_FLUSH_LINES = 2000
+_FLUSH_LINES = 256
 
 
 class Timer(Protocol):

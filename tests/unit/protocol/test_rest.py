@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kedge.protocol.datatypes import Array
 from kedge.protocol.errors import InvalidInput
 from kedge.protocol.inference import InferRequest, InferResponse, RequestedOutput, Tensor
 from kedge.protocol.open_inference import rest
@@ -246,3 +247,35 @@ def _fits(value: Any) -> bool:
     if isinstance(value, dict):
         return all(_fits(one) for one in value.values())
     return True
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.array([0, 2]),
+        np.array([[0.5, np.nan], [np.inf, 1e300]]),
+        np.array([[1.5], [2.5]], dtype=np.float32),
+        np.array([[[1, 2]]], dtype=np.uint8),
+        np.array([True, False]),
+        np.arange(6).reshape(2, 3).T,
+        np.zeros((0, 3)),
+    ],
+)
+@pytest.mark.parametrize("version", ["", "1"])
+def test_results_are_written_as_their_tensors_would_be(array: Array, version: str) -> None:
+    request = InferRequest("m", [], 'a "name"')
+    results = {"one": array, 'an"other': array}
+    tensors = [Tensor.from_array(name, one) for name, one in results.items()]
+    whole, _ = rest.encode_response(InferResponse("m", tensors, request.id, version))
+    assert rest.encode_results("m", version, request, results) == b"".join(whole)
+
+
+@pytest.mark.parametrize("array", [np.array(["a"]), np.array(3), np.array([1], dtype=">i8")])
+def test_results_that_are_no_rows_of_numbers_take_the_long_way(array: Array) -> None:
+    assert rest.encode_results("m", "", InferRequest("m", []), {"one": array}) is None
+
+
+def test_a_request_without_an_id_gets_that_of_its_transport() -> None:
+    raw = body(inputs=[tensor()])
+    assert rest.decode_request(raw, "m", request_id="abc").id == "abc"
+    assert rest.decode_request(body(id="own", inputs=[tensor()]), "m", request_id="a").id == "own"

@@ -7,17 +7,22 @@ tensors with nothing between them, in the order the tensors stand in.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import msgspec
+import numpy as np
 import orjson
 from msgspec import UNSET, Struct, UnsetType
 
 from kedge.protocol.datatypes import (
+    Array,
     array_from_json,
     array_from_raw,
     array_to_json,
     array_to_raw,
+    datatype_of,
     find_datatype,
 )
 from kedge.protocol.errors import InvalidInput
@@ -32,9 +37,12 @@ from kedge.protocol.inference import (
 LENGTH_HEADER = "inference-header-content-length"
 
 _MAX_DIMENSIONS = 32
+_NOTHING = memoryview(b"")
+_NUMBERS = frozenset("biuf")
+_WITH_ARRAYS = orjson.OPT_SERIALIZE_NUMPY
 
 
-class _Input(Struct):
+class _Input(Struct, gc=False):
     name: str
     shape: list[int]
     datatype: str
@@ -42,12 +50,12 @@ class _Input(Struct):
     parameters: dict[str, Any] | None = None
 
 
-class _Output(Struct):
+class _Output(Struct, gc=False):
     name: str
     parameters: dict[str, Any] | None = None
 
 
-class _Request(Struct):
+class _Request(Struct, gc=False):
     inputs: list[_Input]
     id: str | None = None
     parameters: dict[str, Any] | None = None
@@ -58,10 +66,19 @@ _decoder = msgspec.json.Decoder(_Request)
 
 
 def decode_request(
-    body: bytes, model_name: str, model_version: str = "", json_length: int | None = None
+    body: bytes,
+    model_name: str,
+    model_version: str = "",
+    json_length: int | None = None,
+    request_id: str = "",
 ) -> InferRequest:
-    """The request in a body; `json_length` is the length header's value, where it came."""
-    blobs = memoryview(b"")
+    """The request in a body.
+
+    Args:
+        json_length: the length header's value, where it came.
+        request_id: what the request is called if it does not say; else it is given a name here.
+    """
+    blobs = _NOTHING
     if json_length is not None:
         if not 0 <= json_length <= len(body):
             raise InvalidInput(
@@ -74,23 +91,26 @@ def decode_request(
         raise InvalidInput('Expected "inputs" to hold at least one tensor.')
     inputs, position, raw = [], 0, False
     for one in wire.inputs:
-        tensor, used = _decode_input(one, blobs[position:], model_name)
-        inputs.append(tensor)
-        position += used
-        raw = raw or used > 0
+        if one.data is not UNSET:
+            inputs.append(_decode_json(one))
+        else:
+            tensor, used = _decode_binary(one, blobs[position:], model_name)
+            inputs.append(tensor)
+            position += used
+            raw = raw or used > 0
     if position != len(blobs):
         raise InvalidInput(
             f"The body has {len(blobs)} bytes of binary data, but its inputs account for "
             f'{position} ("binary_data_size").'
         )
     return InferRequest(
-        model_name=model_name,
-        inputs=inputs,
-        id=wire.id or str(uuid.uuid4()),
-        model_version=model_version,
-        parameters=_parameters(wire.parameters, "The request"),
-        outputs=_requested(wire.outputs),
-        raw=raw,
+        model_name,
+        inputs,
+        wire.id or request_id or str(uuid.uuid4()),
+        model_version,
+        _parameters(wire.parameters, "The request") if wire.parameters else {},
+        _requested(wire.outputs) if wire.outputs else None,
+        raw,
     )
 
 
@@ -105,21 +125,32 @@ def _parse(body: bytes) -> _Request:
         ) from error
 
 
-def _decode_input(one: _Input, blobs: memoryview, model_name: str) -> tuple[Tensor, int]:
-    """The tensor, and how many bytes of the blobs it took."""
+def _shape(one: _Input) -> tuple[int, ...]:
     shape = tuple(one.shape)
     if shape and (min(shape) < 0 or len(shape) > _MAX_DIMENSIONS):
         raise InvalidInput(
             f"Input '{one.name}' has shape {one.shape[:40]}; it must have at most "
             f"{_MAX_DIMENSIONS} dimensions, none negative."
         )
+    return shape
+
+
+def _decode_json(one: _Input) -> Tensor:
+    shape = _shape(one)
     datatype = find_datatype(one.datatype, one.name)
     parameters = _parameters(one.parameters, f"Input '{one.name}'") if one.parameters else {}
-    if not isinstance(one.data, UnsetType):
-        if not shape and isinstance(one.data, list) and len(one.data) != 1:
-            shape = (len(one.data),)
-        array = array_from_json(one.data, datatype, shape, one.name)
-        return Tensor(one.name, datatype.name, shape, array, parameters), 0
+    data = one.data
+    if not shape and isinstance(data, list) and len(data) != 1:
+        shape = (len(data),)
+    array = array_from_json(data, datatype, shape, one.name)
+    return Tensor(one.name, datatype.name, shape, array, parameters)
+
+
+def _decode_binary(one: _Input, blobs: memoryview, model_name: str) -> tuple[Tensor, int]:
+    """The tensor, and how many bytes of the blobs it took."""
+    shape = _shape(one)
+    datatype = find_datatype(one.datatype, one.name)
+    parameters = _parameters(one.parameters, f"Input '{one.name}'") if one.parameters else {}
     size = parameters.get("binary_data_size")
     if size is None:
         raise InvalidInput(
@@ -184,8 +215,49 @@ def encode_response(
     if response.parameters:
         body["parameters"] = response.parameters
     body["outputs"] = outputs
-    head = orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+    head = orjson.dumps(body, option=_WITH_ARRAYS)
     return ([head, *blobs], len(head)) if blobs else ([head], None)
+
+
+def encode_results(
+    name: str, version: str, request: InferRequest, results: Mapping[str, Array]
+) -> bytes | None:
+    """What `encode_response` writes of a model's arrays, without tensors in between.
+
+    None where it takes more: binary outputs, or arrays that hold no numbers.
+    """
+    if request.outputs is not None or request.parameters:
+        return None
+    pieces = []
+    for output, array in results.items():
+        dtype = array.dtype
+        if dtype.kind not in _NUMBERS or not dtype.isnative or not array.ndim:
+            return None
+        opening, ending = _around_rows(output, dtype, array.shape[1:])
+        pieces.append(
+            b"%b%d%b%b}"
+            % (opening, len(array), ending, orjson.dumps(array.ravel(), option=_WITH_ARRAYS))
+        )
+    return b'%b"id":%b,"outputs":[%b]}' % (
+        _before_id(name, version),
+        orjson.dumps(request.id),
+        b",".join(pieces),
+    )
+
+
+@lru_cache(maxsize=256)
+def _before_id(model_name: str, version: str) -> bytes:
+    body = {"model_name": model_name} | ({"model_version": version} if version else {})
+    return orjson.dumps(body)[:-1] + b","
+
+
+@lru_cache(maxsize=1024)
+def _around_rows(name: str, dtype: Any, trailing: tuple[int, ...]) -> tuple[bytes, bytes]:
+    """A tensor's JSON before its number of rows, and from there to its data."""
+    extents = b"".join(b",%d" % extent for extent in trailing)
+    datatype = datatype_of(np.empty(0, dtype)).encode()
+    opening = b'{"name":%b,"shape":[' % orjson.dumps(name)
+    return opening, b'%b],"datatype":"%b","data":' % (extents, datatype)
 
 
 def _binary_outputs(request: InferRequest) -> dict[str, bool]:
@@ -224,7 +296,7 @@ def encode_request(request: InferRequest, *, binary: bool = False) -> tuple[byte
         body["outputs"] = [
             {"name": one.name, "parameters": one.parameters} for one in request.outputs
         ]
-    head = orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+    head = orjson.dumps(body, option=_WITH_ARRAYS)
     return head + b"".join(blobs), len(head) if binary else None
 
 
@@ -274,4 +346,5 @@ __all__ = [
     "decode_response",
     "encode_request",
     "encode_response",
+    "encode_results",
 ]

@@ -297,7 +297,7 @@ def _encoded(entry: Entry, request: InferRequest, outcome: Any) -> bytes:
 
 def _settled(entry: Entry, job: Job) -> bytes:
     if job.error is None:
-        return _encoded(entry, job.payload, job.answer)
+        return _encoded(entry, job.payload, job.given())
     if isinstance(job.error, ServingError):
         _count(entry, job.error)
     raise job.error

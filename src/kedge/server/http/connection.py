@@ -12,7 +12,6 @@ import asyncio
 import socket
 from asyncio import TimerHandle
 from collections.abc import Coroutine
-from functools import partial
 from typing import Any, cast
 
 import httptools
@@ -26,7 +25,8 @@ from uvicorn.protocols.http.httptools_impl import (
 from uvicorn.server import ServerState
 
 from kedge.server.batching import Job
-from kedge.server.http.inference import Headers, Inference, Target, too_large
+from kedge.server.http.heads import Fields, Head, Headers, Heads, Target
+from kedge.server.http.inference import Inference, too_large
 from kedge.server.http.reply import Reply, error_reply, named
 from kedge.server.limits import Limits
 from kedge.server.request_id import NAME, chosen
@@ -50,6 +50,7 @@ class Shared:
         self.state = ServerState()
         self.inference = inference
         self.limits = limits
+        self.heads = Heads()
         self.date = b""
         self.now = 0.0
         self.draining = False
@@ -116,6 +117,11 @@ class FastCycle:
         self.message_event = _NO_EVENT
         self.under_way: Job | asyncio.Task[None] | None = None
 
+    def body(self) -> bytes:
+        """What has come; it is not kept."""
+        chunks, self.chunks = self.chunks, []
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
 
 class Connection(HttpToolsProtocol):
     """See the module."""
@@ -131,6 +137,7 @@ class Connection(HttpToolsProtocol):
         self._pumping = False
         self._in_head = False
         self._in_body = False
+        self._first = b""
         self._head_bytes = 0
         self._body_bytes = 0
         self._fed = 0
@@ -204,6 +211,14 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
+        if not self._in_head and not self._in_body:
+            cycle = self.cycle
+            if cycle is None or cycle.response_complete:
+                end = data.find(b"\r\n\r\n")
+                head = self._shared.heads.find(data[:end])
+                if head is not None and self._receive_whole(head, data, end + 4):
+                    return
+                self._first = data[:end] if end > 0 else b""
         self._fed = len(data)
         try:
             self.parser.feed_data(data)
@@ -217,6 +232,21 @@ class Connection(HttpToolsProtocol):
             self._receiving(len(data))
         elif self._timer is not None:
             self._disarm()
+
+    def _receive_whole(self, head: Head, data: bytes, start: int) -> bool:
+        """Answers a request that has come in one piece with a head that is known.
+
+        The parser stands between two messages and need not hear of it.
+        """
+        target = self._inference.target(head.url)
+        if head.length != len(data) - start or head.length > head.limit or target != head.target:
+            return False
+        cycle = FastCycle(target, head.headers, head.limit, True)
+        cycle.current = cycle.complete = True
+        self.cycle = cast(RequestResponseCycle, cycle)
+        self._answering = cycle
+        self._answer(cycle, data[start:])
+        return True
 
     def _receiving(self, size: int) -> None:
         """A request is under way; it may take neither too much room nor too much time."""
@@ -287,7 +317,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self.url = b""
-        self.headers = []
+        self.headers = Headers()
         self.expect_100_continue = False
         self._fast = None
         self._in_head = True
@@ -311,7 +341,7 @@ class Connection(HttpToolsProtocol):
             return
         limit = self._inference.body_limit(target, self.headers)
         keep_alive = parser.should_keep_alive() and parser.get_http_version() != "1.0"
-        fast = FastCycle(target, self.headers, limit, keep_alive)
+        fast = FastCycle(target, cast(Headers, self.headers), limit, keep_alive)
         previous, self.cycle = self.cycle, cast(RequestResponseCycle, fast)
         self._fast = fast
         if previous is None or previous.response_complete:
@@ -320,7 +350,12 @@ class Connection(HttpToolsProtocol):
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
-        if (declared := _declared_length(self.headers)) is not None and declared > limit:
+        declared = _declared_length(self.headers)
+        first, self._first = self._first, b""
+        if first and keep_alive and declared is not None:
+            head = Head(self.url, target, cast(Headers, self.headers), declared, limit)
+            self._shared.heads.learn(first, head)
+        if declared is not None and declared > limit:
             self._refuse_with(error_reply(too_large(limit, declared)))
         elif self.expect_100_continue and fast.current:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -361,7 +396,7 @@ class Connection(HttpToolsProtocol):
             return
         fast.complete = True
         if fast.current:
-            self._answer(fast)
+            self._answer(fast, fast.body())
 
     # -- answering -------------------------------------------------------------------------------
 
@@ -370,30 +405,29 @@ class Connection(HttpToolsProtocol):
         if isinstance(cycle, FastCycle):
             cycle.current = True
             if cycle.complete:
-                self._answer(cycle)
+                self._answer(cycle, cycle.body())
         else:
             if self._shared.draining:
                 cycle.keep_alive = False
             super()._start_asgi_task(cycle, app)
 
-    def _answer(self, cycle: FastCycle) -> None:
-        chunks = cycle.chunks
-        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        cycle.chunks = []
+    def _answer(self, cycle: FastCycle, body: bytes) -> None:
         outcome = self._inference.answer(cycle.target, cycle.headers, body)
         if isinstance(outcome, Reply):
             self._send(cycle, outcome)
         elif isinstance(outcome, Job):
             cycle.under_way = outcome
-            outcome.deliver = partial(self._deliver, cycle)
+            outcome.call = cycle
+            outcome.deliver = self._deliver
         else:
             task = self.loop.create_task(self._answer_later(cycle, outcome))
             cycle.under_way = task
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
 
-    def _deliver(self, cycle: FastCycle, job: Job) -> None:
+    def _deliver(self, job: Job) -> None:
         assert job.encode is not None
+        cycle: FastCycle = job.call
         cycle.under_way = None
         self._send(cycle, job.encode(job))
 
@@ -457,7 +491,7 @@ class Connection(HttpToolsProtocol):
         self.flow.resume_reading()
 
 
-def _declared_length(headers: Headers) -> int | None:
+def _declared_length(headers: Fields) -> int | None:
     for name, value in headers:
         if name == b"content-length":
             return int(value)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Coroutine
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import unquote
 
 import orjson
@@ -19,68 +18,18 @@ from kedge.server.batching import Job
 from kedge.server.dataplane import DataPlane
 from kedge.server.http import cloudevents
 from kedge.server.http.cloudevents import Event
+from kedge.server.http.heads import LENGTH, Fields, Headers, Target
 from kedge.server.http.reply import BINARY, JSON, Reply, error_reply, named
 from kedge.server.limits import MIB, Limits
 from kedge.server.log import logger
 from kedge.server.repository import Entry
 from kedge.server.request_id import chosen, passed_on
 
-Headers = list[tuple[bytes, bytes]]
-
-_LENGTH = rest.LENGTH_HEADER.encode()
 _V2 = re.compile(rb"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer/?")
 _V1 = re.compile(rb"/v1/models/([^/]+):predict")
 _ORIGIN = re.compile(rb"^https?://[^/]*", re.IGNORECASE)
 """Clients of a proxy name the whole URL, and a proxy may leave it so."""
 _MANY_TARGETS = 1024
-
-
-class Target(NamedTuple):
-    """What a path asks for."""
-
-    protocol: str
-    model: str
-    version: str
-
-
-class Facts(NamedTuple):
-    """What the headers of an inference say.
-
-    Attributes:
-        request_id: the client's, or a new one.
-    """
-
-    content_type: str
-    content_encoding: bytes
-    json_length: bytes | None
-    request_id: str
-    is_event: bool
-    event: Event | None = None
-
-
-def read_headers(headers: Headers) -> Facts:
-    content_type = content_encoding = b""
-    json_length: bytes | None = None
-    request_id = b""
-    is_event = False
-    for name, value in headers:
-        if name == b"content-type":
-            content_type = value
-        elif name == _LENGTH:
-            json_length = value
-        elif name == b"content-encoding":
-            content_encoding = value
-        elif name == b"x-request-id":
-            request_id = value
-        elif name == b"ce-specversion":
-            is_event = True
-    return Facts(
-        content_type.decode("latin-1"),
-        content_encoding,
-        json_length,
-        chosen(request_id),
-        is_event,
-    )
 
 
 class Inference:
@@ -113,27 +62,28 @@ class Inference:
         streaming = self._dataplane.repository.streaming
         return bool(streaming) and target.protocol == "v1" and target.model in streaming
 
-    def body_limit(self, target: Target, headers: Headers) -> int:
-        binary = target.protocol == "v2" and any(name == _LENGTH for name, _ in headers)
+    def body_limit(self, target: Target, headers: Fields) -> int:
+        binary = target.protocol == "v2" and any(name == LENGTH for name, _ in headers)
         return self._limits.binary_bytes if binary else self._limits.json_bytes
 
     def answer(
         self, target: Target, headers: Headers, body: bytes, request_id: str = ""
     ) -> Reply | Job | Coroutine[Any, Any, Reply]:
         """The reply, a job whose `encode` gives it, or a coroutine that does; never raises."""
-        facts = read_headers(headers)
-        if request_id:
-            facts = facts._replace(request_id=request_id)
+        facts = headers.read()
+        request_id = request_id or chosen(facts.request_id)
         try:
             entry = self._dataplane.find(target.model, target.version)
         except ServingError as error:
-            return named(error_reply(error), facts.request_id)
+            return named(error_reply(error), request_id)
+        call = _Call(entry, target, request_id)
         try:
             if facts.content_encoding and facts.content_encoding != b"identity":
                 body = decompress(body, facts.content_encoding, self.body_limit(target, headers))
             if target.protocol == "v2":
+                length = None if facts.json_length is None else _number(facts.json_length)
                 payload: Any = rest.decode_request(
-                    body, target.model, target.version, _number(facts.json_length)
+                    body, target.model, target.version, length, request_id
                 )
             else:
                 payload = v1.decode_request(body, facts.content_type)
@@ -142,71 +92,82 @@ class Inference:
                     or (isinstance(payload, dict) and "specversion" in payload)
                     or facts.content_type.startswith(cloudevents.STRUCTURED)
                 ):
-                    facts = facts._replace(event=cloudevents.read(text_headers(headers), payload))
-                    payload = facts.event.data if facts.event is not None else payload
+                    call.event = cloudevents.read(text_headers(headers), payload)
+                    payload = call.event.data if call.event is not None else payload
             model_headers = None
             if not entry.plain:
-                model_headers = text_headers(headers) | passed_on(facts.request_id)
-            outcome = self._dataplane.begin(entry, payload, facts.request_id, model_headers)
+                model_headers = text_headers(headers) | passed_on(request_id)
+            outcome = self._dataplane.begin(entry, payload, request_id, model_headers)
             if isinstance(outcome, Job):
-                outcome.encode = partial(self._settled, entry, target, facts)
+                outcome.encode = call.settled
                 return outcome
             if isinstance(outcome, Coroutine):
-                return self._later(entry, target, payload, outcome, facts)
-            return self._encode(entry, target, payload, outcome, facts)
+                return call.later(payload, outcome)
+            return call.encode(payload, outcome)
         except Exception as error:
-            return self._failed(entry, target, facts, error)
+            return call.failed(error)
 
-    def _settled(self, entry: Entry, target: Target, facts: Facts, job: Job) -> Reply:
+
+class _Call:
+    """One request of a model, and how its answer is sent."""
+
+    __slots__ = ("entry", "event", "request_id", "target")
+
+    def __init__(self, entry: Entry, target: Target, request_id: str) -> None:
+        self.entry = entry
+        self.target = target
+        self.request_id = request_id
+        self.event: Event | None = None
+
+    def settled(self, job: Job) -> Reply:
         try:
             if job.error is not None:
                 raise job.error
-            return self._encode(entry, target, job.payload, job.answer, facts)
+            if job.answer is None and self.target.protocol == "v2":
+                model = self.entry.model
+                body = rest.encode_results(model.name, model.version, job.payload, job.results)
+                if body is not None:
+                    return self._good([body], JSON, b"")
+            return self.encode(job.payload, job.given())
         except Exception as error:
-            return self._failed(entry, target, facts, error)
+            return self.failed(error)
 
-    async def _later(
-        self,
-        entry: Entry,
-        target: Target,
-        payload: Any,
-        outcome: Coroutine[Any, Any, Any],
-        facts: Facts,
-    ) -> Reply:
+    async def later(self, payload: Any, outcome: Coroutine[Any, Any, Any]) -> Reply:
         try:
-            return self._encode(entry, target, payload, await outcome, facts)
+            return self.encode(payload, await outcome)
         except Exception as error:
-            return self._failed(entry, target, facts, error)
+            return self.failed(error)
 
-    def _encode(
-        self, entry: Entry, target: Target, payload: Any, outcome: Any, facts: Facts
-    ) -> Reply:
-        content_type = JSON
-        if target.protocol == "v2":
+    def encode(self, payload: Any, outcome: Any) -> Reply:
+        content_type, extra = JSON, b""
+        if self.target.protocol == "v2":
             request = payload if isinstance(payload, InferRequest) else None
             body, json_length = rest.encode_response(outcome, request)
-            extra = b""
             if json_length is not None:
                 content_type = BINARY
-                extra = b"%s: %d\r\n" % (_LENGTH, json_length)
-        elif facts.event is not None:
-            raw, named = cloudevents.answer(facts.event, target.model, _event_data(outcome))
+                extra = b"%s: %d\r\n" % (LENGTH, json_length)
+        elif self.event is not None:
+            raw, named = cloudevents.answer(self.event, self.target.model, _event_data(outcome))
             body, content_type = [raw], named.pop("content-type").encode()
             extra = "".join(f"{name}: {value}\r\n" for name, value in named.items()).encode()
         else:
-            body, extra = [encode_v1(outcome)], b""
-        extra += b"x-request-id: %s\r\n" % facts.request_id.encode("latin-1")
-        entry.metrics.requests[target.protocol, 200] += 1
+            body = [encode_v1(outcome)]
+        return self._good(body, content_type, extra)
+
+    def _good(self, body: list[bytes], content_type: bytes, extra: bytes) -> Reply:
+        self.entry.metrics.requests[self.target.protocol, 200] += 1
+        extra += b"x-request-id: %b\r\n" % self.request_id.encode("latin-1")
         return Reply(200, body, content_type, extra)
 
-    def _failed(self, entry: Entry, target: Target, facts: Facts, error: Exception) -> Reply:
+    def failed(self, error: Exception) -> Reply:
+        entry, target = self.entry, self.target
         if not isinstance(error, ServingError):
             logger.error(
                 "model %s: its answer cannot be sent (request %s)",
                 entry.model.name,
-                facts.request_id,
+                self.request_id,
                 exc_info=error,
-                extra={"request": facts.request_id},
+                extra={"request": self.request_id},
             )
             error = InferenceError(
                 f"Model {entry.model.name} gave an answer that {target.protocol.upper()} "
@@ -215,7 +176,7 @@ class Inference:
         reply = error_reply(error)
         entry.metrics.requests[target.protocol, reply.status] += 1
         entry.metrics.errors[error.reason] += 1
-        return named(reply, facts.request_id)
+        return named(reply, self.request_id)
 
 
 def _event_data(outcome: Any) -> Any:
@@ -233,7 +194,7 @@ def encode_v1(outcome: Any) -> bytes:
     return v1.encode_response(outcome)
 
 
-def text_headers(headers: Headers) -> dict[str, str]:
+def text_headers(headers: Fields) -> dict[str, str]:
     """The headers as a model sees them: lower-case names, and its own to change."""
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
 
@@ -243,9 +204,7 @@ def _text(raw: bytes) -> str:
     return unquote(text) if "%" in text else text
 
 
-def _number(raw: bytes | None) -> int | None:
-    if raw is None:
-        return None
+def _number(raw: bytes) -> int:
     if not raw.isdigit() or len(raw) > 18:
         raise InvalidInput(
             f"{rest.LENGTH_HEADER} must be a whole number of bytes, not "

@@ -18,7 +18,8 @@ from kedge.protocol.errors import InvalidInput, PayloadTooLarge
 from kedge.protocol.open_inference import rest
 from kedge.server.batching import Job
 from kedge.server.dataplane import DataPlane
-from kedge.server.http.inference import Headers, Inference, Target, decompress
+from kedge.server.http.heads import Fields, Headers, Target
+from kedge.server.http.inference import Inference, decompress
 from kedge.server.http.reply import Reply
 from kedge.server.limits import Limits
 from kedge.server.observing import Observation, Observer
@@ -70,7 +71,7 @@ async def _later(seen: Observation, outcome: Coroutine[Any, Any, Reply]) -> Repl
 
 
 def _begin(
-    observer: Observer, name: str, model: str, headers: Headers, body: bytes, limits: Limits
+    observer: Observer, name: str, model: str, headers: Fields, body: bytes, limits: Limits
 ) -> Observation:
     content_type = encoding = length = b""
     for key, value in headers:
