@@ -217,7 +217,7 @@ async def test_what_people_are_shown() -> None:
         world.open_gateway()
         await world.create(replicas=1, target=10, max_scale=5)
         world.loads = {KEY: (21, 42)}
-        await world.run(60)
+        await world.run(75)
         (shown,) = world.autoscaler.describe("ns")
         assert (shown["deployment"], shown["ready"], shown["replicas"]) == ("web", 3, 3)
         assert (shown["stable"], shown["requestsPerSecond"]) == (21, 42)
