@@ -8,6 +8,7 @@ from collections.abc import Callable
 from kedge.api.scheme import (
     CLUSTER_SERVING_RUNTIME,
     CLUSTER_STORAGE_CONTAINER,
+    CONFIG_MAP,
     DEPLOYMENT,
     HORIZONTAL_POD_AUTOSCALER,
     HTTP_ROUTE,
@@ -31,6 +32,7 @@ from kedge.lib.backoff import Backoff
 from kedge.lib.clock import SYSTEM_CLOCK, Clock
 from kedge.reconcile.controller import Controller, Key, Result
 from kedge.reconcile.informer import Informer
+from kedge.settings.revisions import GC_CONFIG_MAP, NETWORK_CONFIG_MAP
 from kedge.settings.serving import DEFAULT_NAMESPACE, ServingConfig
 
 _OF_SERVICES = (DEPLOYMENT, SERVICE, POD, HTTP_ROUTE, HORIZONTAL_POD_AUTOSCALER)
@@ -67,6 +69,9 @@ class InferenceServiceController:
             informer = Informer(cluster, kind, labels=ISVC_LABEL, clock=clock)
             informer.add_index(BY_SERVICE, service_keys)
             self._informers[kind] = informer
+        self._informers[CONFIG_MAP] = Informer(
+            cluster, CONFIG_MAP, namespace=namespace, clock=clock
+        )
         self._reconciler = Reconciler(
             cluster,
             InformerCache(self._informers),
@@ -107,6 +112,7 @@ class InferenceServiceController:
             self._informers[kind].on_change(self._on_child)
         for kind in _CLUSTER_WIDE:
             self._informers[kind].on_change(self._on_surroundings)
+        self._informers[CONFIG_MAP].on_change(self._on_config)
 
     def _on_service(self, type: EventType, obj: Object, old: Object | None) -> None:
         if type is EventType.MODIFIED and old is not None and _asks(old) == _asks(obj):
@@ -117,6 +123,10 @@ class InferenceServiceController:
         key = service_of(obj)
         if key is not None:
             self._controller.enqueue(key)
+
+    def _on_config(self, type: EventType, obj: Object, old: Object | None) -> None:
+        if obj["metadata"]["name"] in (GC_CONFIG_MAP, NETWORK_CONFIG_MAP):
+            self.resync()
 
     def _on_surroundings(self, type: EventType, obj: Object, old: Object | None) -> None:
         """A runtime may serve a service that waits for one, or change one that it serves."""

@@ -13,11 +13,12 @@ change without a new revision. Before requests move to a revision it is given th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from kedge.api.scheme import DEPLOYMENT, SERVICE
 from kedge.cluster.base import Object
-from kedge.controllers.inferenceservice import names
+from kedge.controllers.inferenceservice import gradual, names
 from kedge.controllers.inferenceservice.children import scaling
 from kedge.controllers.inferenceservice.children.httproute import (
     Backend,
@@ -28,6 +29,7 @@ from kedge.controllers.inferenceservice.components import Component
 from kedge.controllers.inferenceservice.errors import InvalidWorkerSpec
 from kedge.controllers.inferenceservice.names import ComponentKind
 from kedge.controllers.inferenceservice.observe import Verdict, Workload
+from kedge.controllers.inferenceservice.retention import Idle, superfluous
 from kedge.controllers.inferenceservice.revisions import Revisions
 from kedge.controllers.inferenceservice.rollout import Outcome, Scope
 from kedge.controllers.inferenceservice.routing import withdraw
@@ -37,12 +39,17 @@ from kedge.controllers.inferenceservice.traffic import (
     advance,
     plan_traffic,
     shares,
+    spread,
 )
 from kedge.lib.clock import format_time
 from kedge.lib.durations import parse_duration
 
 _STABLE_WINDOW = 60.0
 """Seconds over which the autoscaler averages where nothing else is said."""
+
+
+def _without_zeros(weights: Mapping[str, int]) -> dict[str, int]:
+    return {name: weight for name, weight in weights.items() if weight}
 
 
 class KnativeMode:
@@ -90,6 +97,12 @@ class KnativeMode:
             current,
             tag_latest=component.annotations.get(names.ENABLE_TAG_ROUTING) == "true",
         )
+        progress = self._gradual(component, targets, current, revisions)
+        if progress is not None:
+            outcome.gradual = gradual.write(progress)
+            targets = spread(targets, progress.shares)
+            if progress.due is not None:
+                outcome.again_in(max((progress.due - self.scope.now).total_seconds(), 0.05))
         await revisions.note_proofs()
         desired = [
             Backend(services[revision], weight, revisions.ports(revision))
@@ -104,13 +117,58 @@ class KnativeMode:
         able = {s for s in answering if revisions.has(named[s], needed.get(named[s], 0))}
         outcome.decision = self.scope.decide(component, aimed, answering, able)
         outcome.waiting = _waiting(outcome, revisions, needed)
-        outcome.settled = list(outcome.decision.backends) == desired
+        outcome.settled = list(outcome.decision.backends) == desired and progress is None
         if outcome.settled:
             rollout = advance(rollout, shares(targets))
         outcome.rollout = rollout
         outcome.asked = {target.revision for target in targets if target.percent > 0}
         outcome.targets = targets if outcome.settled else _as_routed(targets, outcome, services)
         outcome.routes = self._single_routes(outcome, revisions)
+
+    def _gradual(
+        self,
+        component: Component,
+        targets: list[Target],
+        current: dict[str, int],
+        revisions: Revisions,
+    ) -> gradual.Progress | None:
+        """Where a gradual rollout stands, if one is asked for."""
+        latest = next((target for target in targets if target.latest), None)
+        if latest is None or latest.revision != revisions.newest:
+            return None
+        progress = self._stored_progress(component, revisions)
+        written = {} if progress is None else shares(spread(targets, progress.shares))
+        by_age = sorted(current.items(), key=lambda item: names.revision_number(item[0]))
+        return gradual.go_on(
+            progress,
+            latest.revision,
+            latest.percent,
+            dict(by_age),
+            duration=self._duration(component),
+            acknowledged=self.scope.acknowledged and _without_zeros(current) == written,
+            now=self.scope.now,
+        )
+
+    def _stored_progress(
+        self, component: Component, revisions: Revisions
+    ) -> gradual.Progress | None:
+        route = self.scope.route(component.name)
+        if route is None:
+            return None
+        annotations = route["metadata"].get("annotations") or {}
+        found = gradual.read(annotations.get(names.GRADUAL_ROLLOUT))
+        known = found is not None and all(name in revisions.workloads for name, _ in found.shares)
+        return found if known else None
+
+    def _duration(self, component: Component) -> float:
+        """Seconds over which requests move to a new revision."""
+        given = component.annotations.get(names.ROLLOUT_DURATION)
+        if given is None:
+            return self.scope.config.rollout_duration
+        try:
+            return parse_duration(given)
+        except ValueError:
+            return self.scope.config.rollout_duration
 
     def _rollout(self, component: Component, revisions: Revisions) -> Rollout:
         """Where the rollout stands: what the status remembers, as far as it is still there."""
@@ -178,26 +236,49 @@ class KnativeMode:
         carrying = {name for name, share in shares(outcome.targets).items() if share > 0}
         kept = {rollout.latest_created, rollout.latest_ready, rollout.rolled_out, rollout.previous}
         kept |= {target.revision for target in outcome.targets}
+        idle = []
         for workload in outcome.workloads:
             if workload.name in carrying:
                 if settled:
                     await self._end_floor(outcome, workload)
-            elif workload.name in kept:
-                if settled and workload.proven:
+            elif workload.proven:
+                if settled:
                     await self._let_go(workload)
-            elif (settled or _never_served(workload, rollout)) and not self.scope.is_routed(
-                names.private_service(workload.name)
-            ):
-                await self._delete(workload)
+                if workload.name not in kept:
+                    idle.append(workload)
+            elif workload.name not in kept and (settled or _never_served(workload, rollout)):
+                await self._delete_unrouted(workload)
+        if settled:
+            await self._delete_superfluous(idle)
+
+    async def _delete_superfluous(self, workloads: list[Workload]) -> None:
+        """Delete revisions that nobody can go back to any more, by their age and number."""
+        idle = {
+            workload.name: workload
+            for workload in workloads
+            if workload.annotations.get(names.NO_GC) != "true"
+        }
+        aged = [_idle(workload, self.scope.now) for workload in idle.values()]
+        for name in superfluous(aged, self.scope.config, self.scope.now):
+            await self._delete_unrouted(idle[name])
+
+    async def _delete_unrouted(self, workload: Workload) -> None:
+        if not self.scope.is_routed(names.private_service(workload.name)):
+            await self._delete(workload)
 
     async def _let_go(self, workload: Workload) -> None:
         """No request is meant for a revision: it may have no pods."""
         if not workload.autoscaled:
             await self.applier.rest(workload.deployment)
             return
+        if workload.annotations.get(names.REACHABILITY) == "unreachable":
+            return
         free = {
-            names.REACHABILITY: "unreachable", names.FLOOR: None, names.FLOOR_UNTIL: None,
-        }  # fmt: skip
+            names.REACHABILITY: "unreachable",
+            names.ROUTING_STATE_MODIFIED: format_time(self.scope.now),
+            names.FLOOR: None,
+            names.FLOOR_UNTIL: None,
+        }
         await self.applier.annotate(DEPLOYMENT, workload.deployment, free)
 
     async def _end_floor(self, outcome: Outcome, workload: Workload) -> None:
@@ -223,6 +304,15 @@ class KnativeMode:
         found = self.scope.cache.get(SERVICE, self.plan.namespace, service)
         if found is not None:
             await self.applier.delete(SERVICE, found)
+
+
+def _idle(workload: Workload, now: datetime) -> Idle:
+    def when(text: object) -> datetime:
+        return datetime.fromisoformat(str(text)) if text else now
+
+    created = when(workload.deployment["metadata"].get("creationTimestamp"))
+    modified = workload.annotations.get(names.ROUTING_STATE_MODIFIED)
+    return Idle(workload.name, created, when(modified) if modified else created)
 
 
 def _never_served(workload: Workload, rollout: Rollout) -> bool:

@@ -73,6 +73,12 @@ PROVEN_TEMPLATE = f"{KEDGE}/proven-template"
 """Annotation on such a Deployment: the template-hash of the pod that proved it."""
 FLOOR = f"{KEDGE}/floor"
 """Annotation on such a Deployment: the fewest pods for now, while it takes over requests."""
+GRADUAL_ROLLOUT = f"{KEDGE}/rollout"
+"""Annotation on a component's route: how far a gradual rollout is."""
+NO_GC = f"{KNATIVE}/no-gc"
+"""Annotation on a revision's Deployment: `true` keeps it."""
+ROUTING_STATE_MODIFIED = f"{KNATIVE}/routingStateModified"
+"""Annotation on a revision's Deployment: since when it has, or lacks, requests."""
 FLOOR_UNTIL = f"{KEDGE}/floor-until"
 """Annotation beside the floor, once the requests are there: when it ends."""
 CONTAINER_CONCURRENCY = f"{KEDGE}/container-concurrency"
@@ -105,6 +111,7 @@ _TEMPLATE_EXCLUDED = frozenset(
         ENABLE_TAG_ROUTING,
         DEPLOYMENT_MODE,
         AUTOSCALER_CLASS,
+        ROLLOUT_DURATION,
     }
 )
 

@@ -14,6 +14,7 @@ from kedge.api.inferenceservice import status as api
 from kedge.api.inferenceservice.defaults import apply_defaults, deployment_mode
 from kedge.api.inferenceservice.status import Status
 from kedge.api.scheme import (
+    CONFIG_MAP,
     DEPLOYMENT,
     HORIZONTAL_POD_AUTOSCALER,
     HTTP_ROUTE,
@@ -31,7 +32,7 @@ from kedge.controllers.inferenceservice.causes import NOT_READY
 from kedge.controllers.inferenceservice.children.autoscaler import OTEL_COLLECTOR, SCALED_OBJECT
 from kedge.controllers.inferenceservice.children.httproute import make_routes
 from kedge.controllers.inferenceservice.children.service import make_gateway_service
-from kedge.controllers.inferenceservice.components import ServicePlan
+from kedge.controllers.inferenceservice.components import ServicePlan, Warned
 from kedge.controllers.inferenceservice.diagnosis import Diagnosis
 from kedge.controllers.inferenceservice.errors import BuildError, Refused
 from kedge.controllers.inferenceservice.gathering import gather
@@ -46,6 +47,7 @@ from kedge.lib.clock import SYSTEM_CLOCK, Clock
 from kedge.lib.errors import KedgeError
 from kedge.reconcile.controller import Key, Result
 from kedge.reconcile.events import EventRecorder
+from kedge.settings.revisions import GC_CONFIG_MAP, NETWORK_CONFIG_MAP, RevisionConfig
 from kedge.settings.serving import (
     DEFAULT_NAMESPACE,
     ConfigError,
@@ -175,6 +177,7 @@ class _Pass:
         self.outcomes: dict[ComponentKind, Outcome] = {}
         self.errors: dict[ComponentKind, BuildError] = {}
         self.routes: list[Object] = []
+        self.warnings: list[Warned] = []
 
     async def run(self) -> Result | None:
         try:
@@ -203,20 +206,34 @@ class _Pass:
             return None
         self.status.mark_running()
         plan = await self._plan(config)
-        scope = Scope(plan, self.cache, self.applier, self.reconciler.clock.now())
+        now = self.reconciler.clock.now()
+        scope = Scope(plan, self.cache, self.applier, now, self._revision_config())
         mode = await self._bring_about(plan, scope)
         await self._route(plan, scope)
         diagnosis = Diagnosis(self.cluster, self.reconciler.clock, self.key)
         for outcome in self.outcomes.values():
             await diagnosis.look_at(outcome)
         await self._tell_gateway(scope)
-        report(self.status, plan, self.outcomes, self.errors, self.routes)
+        report(self.status, plan, self.outcomes, self.errors, self.routes, self.warnings)
         await self._clear_up(scope, mode)
         await self._tell()
         self._raise_errors()
         pauses = [diagnosis.look_again, *(o.look_again for o in self.outcomes.values())]
         due = [pause for pause in pauses if pause is not None]
         return Result(requeue_after=min(due)) if due else None
+
+    def _revision_config(self) -> RevisionConfig:
+        """How revisions follow each other; the defaults where it cannot be understood."""
+
+        def data(name: str) -> dict[str, str]:
+            found = self.cache.get(CONFIG_MAP, self.reconciler.namespace, name)
+            return (found or {}).get("data") or {}
+
+        try:
+            return RevisionConfig.parse(data(GC_CONFIG_MAP), data(NETWORK_CONFIG_MAP))
+        except ConfigError as error:
+            self.warnings.append(Warned("configuration", str(error)))
+            return RevisionConfig()
 
     # -- phases ----------------------------------------------------------------------------
 
@@ -265,7 +282,8 @@ class _Pass:
 
     async def _write_routes(self, plan: ServicePlan, scope: Scope) -> None:
         backends = {kind: outcome.decision.backends for kind, outcome in self.outcomes.items()}
-        routes = make_routes(plan, backends)
+        notes = {kind: outcome.gradual for kind, outcome in self.outcomes.items()}
+        routes = make_routes(plan, backends, notes)
         if plan.mode is DeploymentMode.KNATIVE and plan.entry in self.outcomes:
             labels = {names.ISVC_LABEL: self.name}
             await self.applier.apply(SERVICE, make_gateway_service(plan, self.name, labels))

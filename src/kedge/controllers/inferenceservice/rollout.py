@@ -34,6 +34,7 @@ from kedge.controllers.inferenceservice.observe import (
 from kedge.controllers.inferenceservice.routing import Decision, decide
 from kedge.controllers.inferenceservice.traffic import Rollout, Target
 from kedge.reconcile.controller import Key
+from kedge.settings.revisions import RevisionConfig
 
 
 @dataclass
@@ -65,6 +66,7 @@ class Outcome:
         canaries: variants, in Standard mode.
         started: the revision created in this reconcile; empty for none.
         warnings: what was asked for and could not be had.
+        gradual: how far a gradual rollout is, as stored; empty for none.
         waiting: why requests do not move yet; empty when nothing needs saying.
         activatable: whether a request is held while there is no pod.
         causes: why workloads cannot start, by name; those that can are not in it.
@@ -85,6 +87,7 @@ class Outcome:
     canaries: list[CanaryState] = field(default_factory=list)
     started: str = ""
     warnings: list[Warned] = field(default_factory=list)
+    gradual: str = ""
     waiting: str = ""
     activatable: bool = False
     causes: dict[str, Cause] = field(default_factory=dict)
@@ -117,11 +120,19 @@ class Outcome:
 class Scope:
     """One InferenceService while it is being reconciled: its plan, and what is there of it."""
 
-    def __init__(self, plan: ServicePlan, cache: Cache, applier: Applier, now: datetime) -> None:
+    def __init__(
+        self,
+        plan: ServicePlan,
+        cache: Cache,
+        applier: Applier,
+        now: datetime,
+        config: RevisionConfig,
+    ) -> None:
         self.plan = plan
         self.cache = cache
         self.applier = applier
         self.now = now
+        self.config = config
         self.key = Key(plan.namespace, plan.name)
 
     @cached_property
@@ -173,6 +184,15 @@ class Scope:
             for service in self.services
             if names.ENDPOINTS_LABEL not in (service["metadata"].get("labels") or {})
         }
+
+    @property
+    def acknowledged(self) -> bool:
+        """Whether the gateway answers by the routes as they are, those to single ones aside."""
+        return all(
+            route_verdict(route).ok
+            for route in self.routes
+            if (route["metadata"].get("labels") or {}).get(names.ROUTE_ROLE_LABEL) != "single"
+        )
 
     @cached_property
     def known_services(self) -> set[str]:

@@ -34,6 +34,7 @@ def report(
     outcomes: Mapping[ComponentKind, Outcome],
     errors: Mapping[ComponentKind, BuildError],
     routes: Sequence[Object],
+    warnings: Sequence[Warned] = (),
 ) -> None:
     """Write everything that a reconcile found into `status`.
 
@@ -41,6 +42,7 @@ def report(
         outcomes: of the components that could be brought about.
         errors: of the others.
         routes: the routes as they are stored now.
+        warnings: besides those of the plan and of the components.
     """
     by_name = {route["metadata"]["name"]: route for route in routes}
     for kind in ComponentKind:
@@ -59,7 +61,7 @@ def report(
     if predictor is not None:
         _report_predictor(status, plan, predictor)
     found = [warning for outcome in outcomes.values() for warning in outcome.warnings]
-    _report_warnings(status, [*plan.warnings, *found])
+    _report_warnings(status, [*plan.warnings, *found, *warnings])
 
 
 def _report_error(status: Status, part: api.Component, error: BuildError) -> None:
@@ -94,6 +96,10 @@ def _routed(outcome: Outcome, route: Object | None) -> Verdict:
         return Verdict("Unknown", Reason.ROUTE_NOT_CREATED, f"Route {name} is not there yet.")
     found = route_verdict(route)
     if found.ok and not outcome.settled:
+        if outcome.gradual and not outcome.waiting:
+            moved = sum(target.percent for target in outcome.targets if target.latest)
+            message = f"{moved} % of the requests go to {outcome.rollout.latest_ready} so far."
+            return Verdict("Unknown", "RolloutInProgress", message)
         waiting = outcome.waiting or ", ".join(b.service for b in outcome.decision.pending)
         message = f"Requests move when {waiting or 'all revisions'} can answer."
         return Verdict("Unknown", "RolloutInProgress", message)

@@ -9,7 +9,7 @@ inherits the share meant for its successor.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 LATEST_TAG = "latest"
@@ -77,6 +77,22 @@ def _most(rollout: Rollout, current: Mapping[str, int]) -> int:
     if rollout.latest_ready in ("", rollout.latest_created) or not rollout.rolled_out:
         return 100
     return current.get(rollout.latest_ready, 0)
+
+
+def spread(targets: list[Target], portions: Sequence[tuple[str, int]]) -> list[Target]:
+    """The share of the latest revision, spread over revisions; one that has another share gets it
+    there.
+
+    Args:
+        portions: revisions and their percent, the oldest first, the latest one last.
+    """
+    extra = dict(portions)
+    found = []
+    for target in targets:
+        percent = 0 if target.latest else target.percent
+        found.append(replace(target, percent=percent + extra.pop(target.revision, 0)))
+    found += [Target(revision, percent) for revision, percent in reversed(extra.items())]
+    return found
 
 
 def advance(rollout: Rollout, effective: Mapping[str, int]) -> Rollout:

@@ -6,8 +6,9 @@ from typing import Any
 
 from tests.unit.controllers.inferenceservice.world import NS, World, crashed, isvc, make_world
 
-from kedge.api.scheme import DEPLOYMENT, HTTP_ROUTE, INFERENCE_SERVICE, SERVICE
+from kedge.api.scheme import CONFIG_MAP, DEPLOYMENT, HTTP_ROUTE, INFERENCE_SERVICE, SERVICE
 from kedge.cluster.base import Object
+from kedge.controllers.inferenceservice.reconcile import Reconciler
 
 ONE, TWO, THREE = (f"iris-predictor-{n:05d}" for n in (1, 2, 3))
 
@@ -75,11 +76,116 @@ async def test_a_change_is_a_revision_and_the_old_one_rests() -> None:
     assert state["latestRolledoutRevision"] == TWO
     assert (await world.condition("iris"))["status"] == "True"
 
-    # One level of history: the next promotion lets the first revision go.
+    # One level of history; what is older rests until it is collected.
     await change(world, "three")
+    await world.settle("iris")
+    assert await world.all(DEPLOYMENT) == [ONE, TWO, THREE]
+    assert (await revisions(world))["previousRolledoutRevision"] == TWO
+
+
+async def configure(world: World, name: str, **keys: str) -> None:
+    data = {key.replace("_", "-"): value for key, value in keys.items()}
+    config = {"metadata": {"name": name, "namespace": "kedge"}, "data": data}
+    await world.add((CONFIG_MAP, config))
+
+
+async def test_garbage_collection() -> None:
+    world = await served()
+    await configure(
+        world, "config-gc", min_non_active_revisions="0", retain_since_create_time="1h",
+        retain_since_last_active_time="10m",
+    )  # fmt: skip
+    for storage in ("two", "three"):
+        await change(world, storage)
+        await world.settle("iris")
+    assert await world.all(DEPLOYMENT) == [ONE, TWO, THREE]
+    await world.clock.advance(3599)
+    await world.settle("iris")
+    assert await world.all(DEPLOYMENT) == [ONE, TWO, THREE]
+    await world.clock.advance(2)
     await world.settle("iris")
     assert await world.all(DEPLOYMENT) == [TWO, THREE]
     assert f"{ONE}-private" not in await world.all(SERVICE)
+    # What a rollback needs never goes, however old it is.
+    await world.clock.advance(10**6)
+    await world.settle("iris")
+    assert await world.all(DEPLOYMENT) == [TWO, THREE]
+
+
+async def test_a_config_that_cannot_be_read_is_told() -> None:
+    world = await served()
+    await configure(world, "config-gc", min_non_active_revisions="many")
+    await world.settle("iris")
+    told = await world.condition("iris", "serving.kedge.dev/Warnings")
+    assert "min-non-active-revisions" in told["message"]
+    assert (await world.condition("iris"))["status"] == "True"
+
+
+async def roll(world: World, seconds: float) -> dict[str, int]:
+    await world.clock.advance(seconds)
+    await world.settle("iris")
+    return await shares(world)
+
+
+async def test_requests_move_over_the_rollout_duration() -> None:
+    world = await served()
+    await configure(world, "config-network", rollout_duration="120")
+    await change(world, "two")
+    await world.settle("iris")
+    assert await shares(world) == {TWO: 1, ONE: 99}
+    ready = await world.condition("iris")
+    assert (ready["status"], ready["reason"]) == ("Unknown", "RolloutInProgress")
+    assert "1 %" in ready["message"]
+    assert (await revisions(world))["latestRolledoutRevision"] == ONE
+    assert world.result is not None
+    assert world.result.requeue_after is not None
+    assert world.result.requeue_after <= 1.3
+
+    found = await roll(world, 60)
+    assert 40 < found[TWO] < 60
+    # Another controller goes on where this one stood.
+    world.reconciler = Reconciler(
+        world.cluster, world.cache, lambda: world.config, clock=world.clock
+    )
+    assert await shares(world) == found
+    assert await roll(world, 61) == {TWO: 100}
+    assert (await world.condition("iris"))["status"] == "True"
+    state = await revisions(world)
+    assert (state["latestRolledoutRevision"], state["previousRolledoutRevision"]) == (TWO, ONE)
+    note = (await world.get(HTTP_ROUTE, "iris-predictor"))["metadata"]["annotations"]
+    assert "serving.kedge.dev/rollout" not in note
+
+
+async def test_a_rollout_waits_for_pods_and_for_the_gateway() -> None:
+    world = await served(annotations={"serving.knative.dev/rollout-duration": "100s"})
+    await change(world, "two")
+    await world.settle("iris")
+    await roll(world, 20)
+    before = await shares(world)
+    world.deaf = lambda route: route["metadata"]["name"] == "iris-predictor"
+    await roll(world, 5)
+    after = await shares(world)
+    assert before[TWO] < after[TWO]
+    assert await roll(world, 30) == after, "no further step before the last one is taken in"
+    world.deaf = lambda route: False
+    world.broken = breaking(TWO)
+    assert await roll(world, 5) == {ONE: 100}
+    world.broken = breaking()
+    assert (await roll(world, 5))[TWO] >= after[TWO]
+    assert await roll(world, 100) == {TWO: 100}
+
+
+async def test_a_third_revision_on_the_way() -> None:
+    world = await served(annotations={"serving.knative.dev/rollout-duration": "100s"})
+    await change(world, "two")
+    await world.settle("iris")
+    found = await roll(world, 50)
+    await change(world, "three")
+    await world.settle("iris")
+    stacked = await shares(world)
+    assert stacked == {THREE: 1, TWO: found[TWO] - 1, ONE: found[ONE]}
+    assert await roll(world, 120) == {THREE: 100}
+    assert (await revisions(world))["previousRolledoutRevision"] == ONE
 
 
 async def test_scaling_makes_no_revision() -> None:
@@ -211,7 +317,7 @@ async def test_second_change_during_a_canary() -> None:
     world.broken = breaking()
     await world.settle("iris")
     assert await shares(world) == {THREE: 40, ONE: 60}
-    assert await world.all(DEPLOYMENT) == [ONE, THREE]
+    assert await world.replicas(TWO) == 0
 
 
 async def test_a_share_without_pods_goes_to_the_others() -> None:

@@ -43,15 +43,19 @@ class Backend:
 Backends = Mapping[ComponentKind, Sequence[Backend]]
 
 
-def make_routes(plan: ServicePlan, backends: Backends) -> list[Object]:
+def make_routes(
+    plan: ServicePlan, backends: Backends, notes: Mapping[ComponentKind, str] | None = None
+) -> list[Object]:
     """The routes of a service and its components.
 
     Args:
         plan: the service.
         backends: per component, the Services behind it; components without any have no route.
+        notes: how far gradual rollouts of components are.
     """
+    notes = notes or {}
     routes = [
-        make_component_route(plan, component, backends[kind])
+        make_component_route(plan, component, backends[kind], notes.get(kind, ""))
         for kind, component in plan.components.items()
         if backends.get(kind)
     ]
@@ -63,12 +67,19 @@ def make_routes(plan: ServicePlan, backends: Backends) -> list[Object]:
 
 
 def make_component_route(
-    plan: ServicePlan, component: Component, backends: Sequence[Backend]
+    plan: ServicePlan, component: Component, backends: Sequence[Backend], note: str = ""
 ) -> Object:
-    """The route of one component's own Service."""
+    """The route of one component's own Service.
+
+    Args:
+        note: how far its gradual rollout is.
+    """
     hosts = _hosts(plan, names.component_name(plan.name, component.kind), component.name)
     rules = _rules(plan, backends, component.timeout)
-    return _make_route(plan, component.name, hosts, rules, component.kind.value)
+    route = _make_route(plan, component.name, hosts, rules, component.kind.value)
+    if note:
+        route["metadata"].setdefault("annotations", {})[names.GRADUAL_ROLLOUT] = note
+    return route
 
 
 def make_single_route(
