@@ -31,6 +31,7 @@ from kedge.runtimes.files import find_model_file
 from kedge.runtimes.flags import Flags
 from kedge.runtimes.imports import import_lean
 from kedge.runtimes.pickles import PickleFacts, read_facts
+from kedge.runtimes.sklearn_checks import know_arrays, remember
 from kedge.runtimes.versions import installed_version, same_minor
 from kedge.server import phases
 from kedge.server.errors import ModelLoadFailed
@@ -117,6 +118,8 @@ class SklearnModel(ArrayModel):
         self._estimator = _unpickle(path, facts, installed, self._trusted)
         self._inspect(path)
         self._try(path, facts, installed)
+        know_arrays()
+        remember(self._estimator)
         self.ready = True
 
     def unload(self) -> None:
