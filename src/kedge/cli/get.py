@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -42,9 +43,15 @@ def get(
     kubeconfig: Kubeconfig = None,
     context: Context = None,
 ) -> None:
-    """List InferenceServices, or resources of another kind."""
+    """List InferenceServices, or resources of another kind.
+
+    `scaling [NAME]...` tells how services scale now, and why.
+    """
     if form not in FORMS:
         raise typer.BadParameter(f"`{form}` is none of {', '.join(FORMS[1:])}.", param_hint="-o")
+    if what and what[0] == "scaling":
+        _show_scaling(what[1:], namespace, everywhere, form, kubeconfig, context)
+        return
     kind, names = parse_what(what or [])
     query = Query(kind, tuple(names), namespace, labels, everywhere, form)
 
@@ -52,6 +59,21 @@ def get(
         await (query.watch(client) if watch else query.show(client))
 
     with_client(kubeconfig, context, work)
+
+
+def _show_scaling(
+    names: list[str],
+    namespace: str | None,
+    everywhere: bool,
+    form: str,
+    kubeconfig: Path | None,
+    context: str | None,
+) -> None:
+    from kedge.cli import scaling
+
+    with_client(
+        kubeconfig, context, lambda client: scaling.show(client, names, namespace, everywhere, form)
+    )
 
 
 def parse_what(words: list[str]) -> tuple[Kind, list[str]]:

@@ -159,6 +159,10 @@ class ControlClient:
         )
         return kind, stored
 
+    async def read(self, path: str, params: Mapping[str, str] | None = None) -> Any:
+        """What the API answers to a GET of any path, as JSON."""
+        return await self._connection.json("GET", path, params=params)
+
     async def patch(
         self,
         kind: Kind,

@@ -4,7 +4,8 @@
 
     KedgeError
     ├── NotRunning         no Kedge to talk to
-    │   └── Unreachable    there is an address, and nothing answers at it
+    │   ├── Unreachable    there is an address, and nothing answers at it
+    │   └── NotServed      an API answers, and leads to no such part of Kedge
     ├── ConfigProblem      the kubeconfig cannot be used
     ├── ManifestError      a file that was to be applied cannot be read
     ├── ModelError         `kedge run` cannot tell what a model is
@@ -33,6 +34,12 @@ class Unreachable(NotRunning):
     """The API's address is known, and nothing answers there."""
 
     reason = "Unreachable"
+
+
+class NotServed(NotRunning):
+    """The API does not lead to the part of Kedge that knows."""
+
+    reason = "NotServed"
 
 
 class ConfigProblem(KedgeError):

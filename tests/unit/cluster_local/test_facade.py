@@ -6,6 +6,8 @@ import asyncio
 from typing import Any
 
 import pytest
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
 from tests.unit.cluster_local.asking import Asker
 from tests.unit.cluster_local.local_objects import (
     make_config_map,
@@ -386,3 +388,27 @@ async def test_an_unforeseen_error_is_a_status_too(
     monkeypatch.setattr(cluster.registry, "read", explode)
     answer = await api.get(f"{MAPS}/a")
     assert (answer.status, answer.json["message"]) == (500, "ZeroDivisionError: oh")
+
+
+async def test_a_part_of_kedge_is_reached_as_a_service(
+    cluster: LocalCluster, clock: FakeClock
+) -> None:
+    seen: list[tuple[str, str, bytes]] = []
+
+    async def part(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append((scope["path"], scope["root_path"], scope["query_string"]))
+        await PlainTextResponse("here")(scope, receive, send)
+
+    facade = Facade(cluster, token="secret", services={("kedge", "part"): part}, clock=clock)
+    api = Asker(facade.app(), "secret")
+    root = "/api/v1/namespaces/kedge/services"
+    for name in ("part", "part:http", "http:part:80"):
+        answer = await api.get(f"{root}/{name}/proxy/a/b?c=d")
+        assert (answer.status, answer.body) == (200, b"here")
+        assert seen.pop() == ("/a/b", f"{root}/{name}/proxy", b"c=d")
+    await api.get(f"{root}/part/proxy")
+    assert seen.pop()[0] == "/"
+    other = await api.get(f"{root}/other/proxy/a")
+    assert other.status == 404
+    assert "kedge/other has no proxy" in other.json["message"]
+    assert (await Asker(facade.app()).get(f"{root}/part/proxy/a")).status == 401
