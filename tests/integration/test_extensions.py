@@ -10,6 +10,7 @@ import numpy as np
 import orjson
 import pytest
 from google.protobuf import descriptor_pb2
+from tests.unit.server.models import Doubler
 
 from kedge.protocol.inference import InferRequest
 from kedge.protocol.open_inference import messages
@@ -132,6 +133,22 @@ async def test_statistics_over_both_transports() -> None:
     assert one["inference_stats"]["success"]["ns"] > 0
     assert [each["name"] for each in everyone["model_stats"]] == ["m", "other"]
     assert answer.model_stats[0].inference_stats.compute_infer.count == 2
+
+
+async def test_batches_are_told_by_their_rows() -> None:
+    async with serve(Doubler("m")) as served:
+        await served.infer({"input-0": np.zeros((3, 2))})
+        await served.infer({"input-0": np.zeros((3, 2))}, transport="grpc")
+        await served.predict({"instances": [[1, 2]]})
+        (one,) = (await served.json("GET", "/v2/models/m/stats"))["model_stats"]
+    assert (one["inference_count"], one["execution_count"]) == (7, 3)
+    assert [
+        (each["batch_size"], each["compute_infer"]["count"]) for each in one["batch_stats"]
+    ] == [
+        (1, 1),
+        (3, 2),
+    ]
+    assert one["inference_stats"]["queue"]["count"] <= 3
 
 
 async def test_the_index_tells_states() -> None:

@@ -166,8 +166,12 @@ class DataPlane:
         answer = model.answer(payload, results)
         if self.on_step is not None:
             self.on_step("predict", ready, computed)
-        entry.pace.note(computed - ready, row_count(rows))
-        self._note(entry, request_id, ready - started, computed - ready, perf_counter() - computed)
+        count = row_count(rows)
+        entry.pace.note(computed - ready, count)
+        before, seconds, after = ready - started, computed - ready, perf_counter() - computed
+        entry.metrics.inferences += count
+        entry.metrics.ran(count, before, seconds, after)
+        self._note(entry, request_id, before, seconds, after)
         return answer
 
     def _settle(self, job: Job) -> None:
@@ -243,7 +247,11 @@ class DataPlane:
             question = await step("preprocess", partial(model.preprocess, payload, headers))
             result = await step(verb, self._main_step(entry, verb, question, headers, deadline))
             result = await step("postprocess", partial(model.postprocess, result, headers))
-            return _checked(model, payload, result)
+            answer = _checked(model, payload, result)
+            if verb == "predict":
+                metrics.inferences += 1
+                metrics.ran(1, spent["preprocess"], spent["predict"], spent["postprocess"])
+            return answer
         except MODEL_FAULTS as error:
             blame(model, error, request_id)
         finally:
@@ -281,9 +289,12 @@ class DataPlane:
             following = partial(_guarded, model, request_id, partial(talk.next, finish))
             while (answer := await following()) is not END:
                 yield answer
+            entry.metrics.inferences += 1
         finally:
             await talk.end()
-            self._note(entry, request_id, 0.0, perf_counter() - started, 0.0)
+            seconds = perf_counter() - started
+            entry.metrics.ran(1, 0.0, seconds, 0.0)
+            self._note(entry, request_id, 0.0, seconds, 0.0)
 
     def _main_step(
         self, entry: Entry, verb: Verb, payload: Any, headers: Headers, deadline: float | None

@@ -18,6 +18,7 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0,
 
 SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0)
 WAITS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, *BUCKETS)
+_MANY_ROWS = 256
 
 _STEPS = {
     "preprocess": ("request_preprocess_seconds", "pre-process request latency"),
@@ -55,6 +56,9 @@ class ModelMetrics:
         waiting: those of them that wait for their model.
         batch_rows: one observation per batch, as of batch_requests.
         wait: from a request's rows to the beginning of its batch.
+        inferences: rows answered; a request of any other model than one of arrays counts as one.
+        batches: by rows, a power of two where they are many: runs, and seconds spent before,
+            in, and after them.
     """
 
     def __init__(self) -> None:
@@ -70,6 +74,21 @@ class ModelMetrics:
         self.in_flight = 0
         self.waiting = 0
         self.load_seconds = 0.0
+        self.inferences = 0
+        self.batches: dict[int, list[float]] = {}
+
+    def ran(self, rows: int, before: float, seconds: float, after: float) -> None:
+        """The model was run once."""
+        if rows > _MANY_ROWS:
+            rows = 1 << (rows - 1).bit_length()
+        figures = self.batches.get(rows)
+        if figures is None:
+            self.batches[rows] = [1, before, seconds, after]
+        else:
+            figures[0] += 1
+            figures[1] += before
+            figures[2] += seconds
+            figures[3] += after
 
 
 class Metrics:

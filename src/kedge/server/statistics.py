@@ -24,8 +24,9 @@ class ModelStatistics:
 
     Attributes:
         last_inference: milliseconds since 1970, to the second; 0 before the first.
-        inference_count: requests that were answered.
+        inference_count: rows that were answered.
         execution_count: runs of the model.
+        batches: by rows, what was spent before, in and after the runs of that many.
     """
 
     name: str
@@ -34,6 +35,7 @@ class ModelStatistics:
     inference_count: int
     execution_count: int
     durations: dict[str, Duration]
+    batches: dict[int, dict[str, Duration]]
 
     def to_json(self) -> dict[str, object]:
         return {
@@ -42,10 +44,16 @@ class ModelStatistics:
             "last_inference": self.last_inference,
             "inference_count": self.inference_count,
             "execution_count": self.execution_count,
-            "inference_stats": {
-                name: {"count": one.count, "ns": one.ns} for name, one in self.durations.items()
-            },
+            "inference_stats": _told(self.durations),
+            "batch_stats": [
+                {"batch_size": rows, **_told(durations)}
+                for rows, durations in sorted(self.batches.items())
+            ],
         }
+
+
+def _told(durations: dict[str, Duration]) -> dict[str, dict[str, int]]:
+    return {name: {"count": one.count, "ns": one.ns} for name, one in durations.items()}
 
 
 class Statistics:
@@ -72,27 +80,37 @@ class Statistics:
         metrics = entry.metrics
         answered = sum(n for (_, code), n in metrics.requests.items() if code in _OK)
         failed = sum(metrics.requests.values()) - answered
-        before, predict, after = (
-            _duration(one) for one in (metrics.preprocess, metrics.predict, metrics.postprocess)
+        queue, before, predict, after = map(
+            _duration, (metrics.wait, metrics.preprocess, metrics.predict, metrics.postprocess)
         )
         return ModelStatistics(
             name=entry.model.name,
             version=entry.model.version,
             last_inference=self._seen.get(entry.model.name, (0, 0))[1],
-            inference_count=answered,
-            execution_count=predict.count,
+            inference_count=metrics.inferences,
+            execution_count=sum(int(figures[0]) for figures in metrics.batches.values()),
             durations={
-                "success": Duration(answered, before.ns + predict.ns + after.ns),
+                "success": Duration(answered, queue.ns + before.ns + predict.ns + after.ns),
                 "fail": Duration(failed, 0),
+                "queue": queue,
                 "compute_input": before,
                 "compute_infer": predict,
                 "compute_output": after,
             },
+            batches={rows: _batch(figures) for rows, figures in metrics.batches.items()},
         )
 
 
 def _duration(histogram: Histogram) -> Duration:
     return Duration(sum(histogram.counts), int(histogram.total * 1e9))
+
+
+def _batch(figures: list[float]) -> dict[str, Duration]:
+    runs, *seconds = figures
+    parts = ("compute_input", "compute_infer", "compute_output")
+    return {
+        part: Duration(int(runs), int(one * 1e9)) for part, one in zip(parts, seconds, strict=True)
+    }
 
 
 def added(own: list[ModelStatistics], all_of_them: list[ModelStatistics]) -> list[ModelStatistics]:
@@ -105,17 +123,22 @@ def added(own: list[ModelStatistics], all_of_them: list[ModelStatistics]) -> lis
 
 
 def _sum(one: ModelStatistics, other: ModelStatistics) -> ModelStatistics:
-    durations = {
-        name: Duration(
-            duration.count + other.durations[name].count, duration.ns + other.durations[name].ns
-        )
-        for name, duration in one.durations.items()
-    }
+    batches = dict(one.batches)
+    for rows, durations in other.batches.items():
+        batches[rows] = _joined(batches[rows], durations) if rows in batches else durations
     return ModelStatistics(
         name=one.name,
         version=one.version,
         last_inference=max(one.last_inference, other.last_inference),
         inference_count=one.inference_count + other.inference_count,
         execution_count=one.execution_count + other.execution_count,
-        durations=durations,
+        durations=_joined(one.durations, other.durations),
+        batches=batches,
     )
+
+
+def _joined(one: dict[str, Duration], other: dict[str, Duration]) -> dict[str, Duration]:
+    return {
+        name: Duration(mine.count + other[name].count, mine.ns + other[name].ns)
+        for name, mine in one.items()
+    }

@@ -21,6 +21,7 @@ from kedge.server.limits import Limits
 from kedge.server.metrics import Metrics
 from kedge.server.model import Model
 from kedge.server.repository import Entry, Repository
+from kedge.server.statistics import added
 
 
 class Counting(Doubler):
@@ -110,6 +111,20 @@ async def together(*asked: asyncio.Task[Any]) -> list[Any]:
 
 async def begun(model: Held) -> None:
     await asyncio.to_thread(model.began.wait)
+
+
+async def test_statistics_tell_of_batches() -> None:
+    here = await world(Counting("m"))
+    await together(here.ask(1), here.ask(2, 3), here.ask(4))
+    await together(here.ask(5))
+    (told,) = here.plane.statistics.of("m")
+    assert (told.inference_count, told.execution_count) == (5, 2)
+    assert told.durations["queue"].count == 4
+    assert {rows: one["compute_infer"].count for rows, one in told.batches.items()} == {4: 1, 1: 1}
+    assert all(one["compute_output"].ns > 0 for one in told.batches.values())
+    (doubled,) = added([told], [told, told])
+    assert doubled.batches[4]["compute_infer"].count == 2
+    assert doubled.inference_count == 10
 
 
 async def test_requests_of_one_turn_are_computed_together() -> None:

@@ -35,6 +35,7 @@ from kedge.server.limits import Limits
 from kedge.server.observing import Observer
 from kedge.server.repository import Entry
 from kedge.server.request_id import passed_on
+from kedge.server.statistics import Duration
 
 _SERVICE = "/inference.GRPCInferenceService/"
 _HEALTH = "/grpc.health.v1.Health/"
@@ -221,9 +222,9 @@ class Service:
                 inference_count=one.inference_count,
                 execution_count=one.execution_count,
             )
-            for name, duration in one.durations.items():
-                told = getattr(wire.inference_stats, name)
-                told.count, told.ns = duration.count, duration.ns
+            _tell(wire.inference_stats, one.durations)
+            for rows, durations in sorted(one.batches.items()):
+                _tell(wire.batch_stats.add(batch_size=rows), durations)
         return answer
 
     def health(self, request: messages.HealthCheckRequest) -> Message:
@@ -269,6 +270,12 @@ class Service:
         name = request.model_name or request.repository_name
         await self._repository.unload(name)
         return messages.RepositoryModelUnloadResponse(model_name=name, isUnloaded=True)
+
+
+def _tell(wire: Any, durations: dict[str, Duration]) -> None:
+    for name, duration in durations.items():
+        told = getattr(wire, name)
+        told.count, told.ns = duration.count, duration.ns
 
 
 def metadata(call: Stream) -> dict[str, str]:
