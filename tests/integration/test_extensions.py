@@ -142,12 +142,8 @@ async def test_batches_are_told_by_their_rows() -> None:
         await served.predict({"instances": [[1, 2]]})
         (one,) = (await served.json("GET", "/v2/models/m/stats"))["model_stats"]
     assert (one["inference_count"], one["execution_count"]) == (7, 3)
-    assert [
-        (each["batch_size"], each["compute_infer"]["count"]) for each in one["batch_stats"]
-    ] == [
-        (1, 1),
-        (3, 2),
-    ]
+    runs = {each["batch_size"]: each["compute_infer"]["count"] for each in one["batch_stats"]}
+    assert runs == {1: 1, 3: 2}
     assert one["inference_stats"]["queue"]["count"] <= 3
 
 

@@ -313,31 +313,31 @@ class Queue:
         self, batch: list[Job], outcomes: Sequence[Any], began: float, seconds: float
     ) -> None:
         metrics = self._metrics
-        rows = good = 0
-        before = 0.0
+        rows = 0
         failed = False
         wait = metrics.wait.observe
         for job, outcome in zip(batch, outcomes, strict=True):
             rows += job.count
-            before += job.before
             wait(began - job.queued)
             if isinstance(outcome, BaseException):
                 job.error = outcome
                 failed = True
             else:
                 job.results = outcome
-                good += job.count
         metrics.batch_rows.observe(rows)
         metrics.batch_requests.observe(len(batch))
         if not failed:
             self._pace.note(seconds, rows)
-        after = metrics.postprocess.total
+        before, after = metrics.preprocess.total, metrics.postprocess.total
         for job in batch:
             if job.open:
                 job.began, job.seconds, job.joined = began, seconds, len(batch)
                 self._settle(job)
             job.rows = job.results = None
-        metrics.inferences += good
+        metrics.inferences += (
+            rows if not failed else sum(job.count for job in batch if job.error is None)
+        )
+        before = metrics.preprocess.total - before
         metrics.ran(rows, before, seconds, metrics.postprocess.total - after)
 
     def _settle(self, job: Job) -> None:

@@ -15,7 +15,8 @@ import orjson
 
 from kedge.server.batching import Job
 from kedge.server.dataplane import DataPlane
-from kedge.server.http.inference import Headers, Inference, Target
+from kedge.server.http.heads import Headers, Target
+from kedge.server.http.inference import Inference
 from kedge.server.http.reply import JSON, Reply, named
 from kedge.server.limits import Limits
 from kedge.server.request_id import NAME, chosen
