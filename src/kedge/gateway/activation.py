@@ -42,6 +42,8 @@ LANES = tuple(f"kedge/pods-{number}" for number in range(8))
 """The clusters that lead to pods."""
 LANE_HEADER = "x-kedge-lane"
 """How the activator says which of them: no client can send it and no pod sees it."""
+ID_HEADER = "x-request-id"
+"""The same when Envoy sends a request once more."""
 NAMESPACE = "kedge.activation"
 """Dynamic metadata that the activator answers with: `address`, `service`, `why`."""
 CLUSTER_ATTRIBUTE = "destination.address"

@@ -11,9 +11,10 @@ Nothing here speaks to Envoy: `asking` does, and calls this.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 
 from kedge.gateway.ir import Endpoint, Endpoints, Hold
 from kedge.lib.clock import SYSTEM_CLOCK, Clock
@@ -22,8 +23,18 @@ log = logging.getLogger(__name__)
 
 TURN = 32
 """Requests that a revision lets go before another one has its turn."""
+AGAIN_SECONDS = 0.5
+"""A request that comes again within this time of its end is the same one, sent once more."""
+SETTLE_SECONDS = 1.0
+"""Until Envoy has surely taken in a change of pods."""
+DOUBT_SECONDS = 0.1
+"""From one try of a pod that takes no connection to the next."""
+CONNECT_SECONDS = 1.0
 WAKE_SECONDS = 1.0
 """A revision that cannot start is asked to again at most this often."""
+
+
+Accepts = Callable[[Endpoint], Awaitable[bool]]
 
 
 class Refused(Exception):
@@ -43,24 +54,40 @@ class Ask:
         address: the pod whose slot it holds; empty while it waits.
     """
 
-    __slots__ = ("address", "cluster", "placed")
+    __slots__ = ("address", "cluster", "id", "number", "placed")
+    _numbers = itertools.count()
 
-    def __init__(self, cluster: str, placed: asyncio.Future[Endpoint]) -> None:
+    def __init__(self, cluster: str, id: bytes, placed: asyncio.Future[Endpoint]) -> None:
+        self.number = next(self._numbers)
         self.cluster = cluster
+        self.id = id
         self.placed = placed
         self.address = ""
 
 
 class Revision:
-    """One Service's pods and the requests that wait for them."""
+    """One Service's pods and the requests that wait for them, by the port they came for."""
 
     def __init__(self, key: str, now: float) -> None:
         self.key = key
+        self.changed = now
         self.hold = Hold()
         self.endpoints: dict[str, tuple[Endpoint, ...]] = {}
-        self.waiting: OrderedDict[Ask, None] = OrderedDict()
-        self.changed = now
+        self.waiting: dict[str, OrderedDict[Ask, None]] = {}
         self.woken: float | None = None
+
+    @property
+    def held(self) -> int:
+        return sum(map(len, self.waiting.values()))
+
+    def first(self, passed_over: Collection[str]) -> Ask | None:
+        """The one that has waited longest, of all ports but these."""
+        heads = (
+            next(iter(asks))
+            for cluster, asks in self.waiting.items()
+            if asks and cluster not in passed_over
+        )
+        return min(heads, key=lambda ask: ask.number, default=None)
 
     def addresses(self) -> set[str]:
         return {end.address for ends in self.endpoints.values() for end in ends}
@@ -70,12 +97,14 @@ class Activator:
     """The queues and slots of all activatable revisions.
 
     Attributes:
-        lost: pods that took no connection a moment ago, and are passed over.
+        lost: pods that may take no connection, and are passed over until they do.
         inherited: requests in pods that an earlier activator sent there.
     """
 
-    def __init__(self, *, max_held: int, clock: Clock = SYSTEM_CLOCK) -> None:
-        self.lost: set[str] = set()
+    def __init__(
+        self, *, max_held: int, clock: Clock = SYSTEM_CLOCK, accepts: Accepts | None = None
+    ) -> None:
+        self.lost: dict[str, Endpoint] = {}
         self.inherited: Mapping[str, int] = {}
         self._max_held = max_held
         self._clock = clock
@@ -86,6 +115,9 @@ class Activator:
         self._scheduled = False
         self._wakers: list[Callable[[str], None]] = []
         self._returned = asyncio.Event()
+        self._accepts = accepts or accepts_connection
+        self._doubts = asyncio.Event()
+        self._ended: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
 
     def on_wake(self, callback: Callable[[str], None]) -> None:
         """Call `callback("namespace/service")` at once when a request finds no pod."""
@@ -104,7 +136,7 @@ class Activator:
         revision.endpoints[endpoints.cluster] = endpoints.ready
         revision.hold = endpoints.hold
         self._note_addresses(revision, before)
-        if not revision.addresses() and revision.waiting:
+        if not revision.addresses() and revision.held:
             self._wake(revision)
         if revision.hold.cannot_start and not revision.addresses():
             self._refuse_all(revision)
@@ -118,8 +150,7 @@ class Activator:
         before = revision.addresses()
         revision.endpoints.pop(cluster, None)
         self._note_addresses(revision, before)
-        for ask in [ask for ask in revision.waiting if ask.cluster == cluster]:
-            del revision.waiting[ask]
+        for ask in revision.waiting.pop(cluster, ()):
             _refuse(ask, Refused(f"Service {revision.hold.title or revision.key} is gone."))
         if not revision.endpoints:
             del self._revisions[revision.key]
@@ -140,41 +171,47 @@ class Activator:
             self._users[address].discard(revision.key)
             if not self._users[address]:
                 del self._users[address]
-                self.lost.discard(address)
+                self.lost.pop(address, None)
                 self._tell_returned()
         for address in now - before:
             self._users.setdefault(address, set()).add(revision.key)
 
     # What requests ask
 
-    def ask(self, cluster: str) -> Ask:
-        """A request came through that cluster; `release` it when it has ended or gone away."""
-        ask = Ask(cluster, asyncio.get_running_loop().create_future())
+    def ask(self, cluster: str, id: bytes = b"") -> Ask:
+        """A request came through that cluster; `release` it when it has ended or gone away.
+
+        One that comes again with the same `id`, at once, found that its pod takes no connection.
+        """
+        ask = Ask(cluster, id, asyncio.get_running_loop().create_future())
         revision = self.find(cluster)
         refusal = self._refusal(revision, cluster)
         if revision is None or refusal is not None:
             _refuse(ask, refusal or Refused(""))
             return ask
+        self._doubt(revision, id)
         if not revision.addresses():
             self._wake(revision)
-        revision.waiting[ask] = None
+        revision.waiting.setdefault(cluster, OrderedDict())[ask] = None
         self._let_go(revision, 1)
         return ask
 
     def release(self, ask: Ask) -> None:
         """The request has ended: answered, failed, or gone while it waited."""
         if ask.address:
+            if ask.id:
+                self._ended[ask.id] = (self._clock.monotonic(), ask.address)
             self._give_back(ask.address)
             ask.address = ""
         else:
             revision = self.find(ask.cluster)
-            if revision is not None:
-                revision.waiting.pop(ask, None)
+            if revision is not None and ask.cluster in revision.waiting:
+                revision.waiting[ask.cluster].pop(ask, None)
         ask.placed.cancel()
 
     def held(self) -> dict[str, int]:
         """Requests that wait, by `namespace/service`; without those that have none."""
-        return {key: len(one.waiting) for key, one in self._revisions.items() if one.waiting}
+        return {key: count for key, one in self._revisions.items() if (count := one.held)}
 
     def busy(self, address: str) -> int:
         """Requests in that pod, as far as they came by here."""
@@ -198,27 +235,59 @@ class Activator:
         if revision.hold.cannot_start and not revision.addresses():
             self._wake(revision)
             return _cannot_start(revision.hold)
-        if len(revision.waiting) >= self._max_held:
+        if revision.held >= self._max_held:
             return Refused(
-                f"Service {revision.hold.title}: {len(revision.waiting)} requests wait for a pod"
+                f"Service {revision.hold.title}: {revision.held} requests wait for a pod"
                 " already. Fix: ask again later, or raise maxReplicas of the component.",
                 retry_after=1,
             )
         return None
 
     def _refuse_all(self, revision: Revision) -> None:
-        waiting, revision.waiting = revision.waiting, OrderedDict()
-        for ask in waiting:
-            _refuse(ask, _cannot_start(revision.hold))
+        waiting, revision.waiting = revision.waiting, {}
+        for asks in waiting.values():
+            for ask in asks:
+                _refuse(ask, _cannot_start(revision.hold))
 
     def _wake(self, revision: Revision) -> None:
         now = self._clock.monotonic()
-        repeated = revision.waiting or revision.hold.cannot_start
+        repeated = revision.held or revision.hold.cannot_start
         if repeated and revision.woken is not None and now - revision.woken < WAKE_SECONDS:
             return
         revision.woken = now
         for callback in self._wakers:
             callback(revision.key)
+
+    # Pods that are there no more, though nobody has said so yet
+
+    def _doubt(self, revision: Revision, id: bytes) -> None:
+        """Pass over pods that, by this request, may take no connection."""
+        now = self._clock.monotonic()
+        while self._ended and next(iter(self._ended.values()))[0] < now - AGAIN_SECONDS:
+            self._ended.popitem(last=False)
+        doubted = {self._ended.pop(id)[1]} if id in self._ended else set()
+        if not revision.hold.concurrency and now - revision.changed > SETTLE_SECONDS:
+            # Envoy has had these pods for a while, and asks nevertheless.
+            doubted |= revision.addresses()
+        for endpoints in revision.endpoints.values():
+            self.lost.update((end.address, end) for end in endpoints if end.address in doubted)
+        if self.lost:
+            self._doubts.set()
+
+    async def check_doubts(self) -> None:
+        """Try the pods that are in doubt until they take a connection or are gone; for ever."""
+        while True:
+            if not self.lost:
+                await self._doubts.wait()
+            self._doubts.clear()
+            tried = list(self.lost.items())
+            found = await asyncio.gather(*(self._accepts(end) for _, end in tried))
+            good = [address for (address, _), good in zip(tried, found, strict=True) if good]
+            for address in good:
+                self.lost.pop(address, None)
+            self.pods_changed(good)
+            if self.lost and not self._doubts.is_set():
+                await self._clock.sleep(DOUBT_SECONDS)
 
     # Who goes next
 
@@ -235,7 +304,7 @@ class Activator:
         returned.set()
 
     def _schedule(self, key: str) -> None:
-        if not self._revisions[key].waiting:
+        if not self._revisions[key].held:
             return
         self._turns[key] = None
         if not self._scheduled:
@@ -254,25 +323,22 @@ class Activator:
     def _let_go(self, revision: Revision, limit: int) -> bool:
         """Send up to `limit` of those that wait to pods; whether more might go."""
         stuck: set[str] = set()
-        gone: list[Ask] = []
-        for ask in revision.waiting:
-            if ask.cluster in stuck:
-                continue
-            endpoint = self._choose(revision, ask.cluster)
-            if endpoint is None:
-                stuck.add(ask.cluster)
-                if len(stuck) == len(revision.endpoints):
+        for _ in range(limit):
+            while (ask := revision.first(stuck)) is not None:
+                endpoint = self._choose(revision, ask.cluster)
+                if endpoint is not None:
                     break
+                stuck.add(ask.cluster)
+            else:
+                return False
+            del revision.waiting[ask.cluster][ask]
+            if ask.placed.done():
+                # Whoever asked goes away at this moment.
                 continue
-            gone.append(ask)
             ask.address = endpoint.address
             self._busy[endpoint.address] += 1
             ask.placed.set_result(endpoint)
-            if len(gone) == limit:
-                break
-        for ask in gone:
-            del revision.waiting[ask]
-        return len(gone) == limit
+        return True
 
     def _choose(self, revision: Revision, cluster: str) -> Endpoint | None:
         """The pod with the fewest requests, if it may have one more."""
@@ -284,6 +350,17 @@ class Activator:
                 if busy < least:
                     best, least = endpoint, busy
         return best
+
+
+async def accepts_connection(endpoint: Endpoint) -> bool:
+    """Whether the pod takes a connection."""
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            _, writer = await asyncio.open_connection(endpoint.address, endpoint.port)
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return True
 
 
 def key_of(cluster: str) -> str:

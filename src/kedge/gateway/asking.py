@@ -15,7 +15,7 @@ import grpc
 from envoy.service.ext_proc.v3 import external_processor_pb2 as messages
 from google.protobuf import struct_pb2
 
-from kedge.gateway.activation import CLUSTER_ATTRIBUTE, LANE_HEADER, NAMESPACE
+from kedge.gateway.activation import CLUSTER_ATTRIBUTE, ID_HEADER, LANE_HEADER, NAMESPACE
 from kedge.gateway.activator import Activator, Ask, Refused, key_of
 from kedge.gateway.ir import Endpoint
 from kedge.gateway.translate import ACTIVATION, why_name
@@ -28,6 +28,7 @@ _PREFIX = f"envoy://{ACTIVATION}/"
 _TRAILERS_SEEN = messages.ProcessingResponse(
     response_trailers=messages.TrailersResponse()
 ).SerializeToString()
+_GRPC = b"application/grpc"
 _UNAVAILABLE = 14
 
 
@@ -63,11 +64,13 @@ class AskingServer:
             async for request in requests:
                 kind = request.WhichOneof("request")
                 if kind == "request_headers":
-                    ask = self._activator.ask(_cluster_of(request))
+                    headers = _headers_of(request)
+                    ask = self._activator.ask(_cluster_of(request), headers.get(ID_HEADER, b""))
                     try:
                         endpoint = await ask.placed
                     except Refused as refused:
-                        yield _make_refusal(refused, _is_grpc(request))
+                        is_grpc = headers.get("content-type", b"").startswith(_GRPC)
+                        yield _make_refusal(refused, is_grpc)
                         return
                     yield self._make_placement(ask.cluster, endpoint)
                 elif kind == "response_trailers":
@@ -105,11 +108,8 @@ def _cluster_of(request: Any) -> str:
     return address.removeprefix(_PREFIX)
 
 
-def _is_grpc(request: Any) -> bool:
-    return any(
-        header.key == "content-type" and header.raw_value.startswith(b"application/grpc")
-        for header in request.request_headers.headers.headers
-    )
+def _headers_of(request: Any) -> dict[str, bytes]:
+    return {one.key: one.raw_value for one in request.request_headers.headers.headers}
 
 
 def _make_refusal(refused: Refused, grpc: bool) -> bytes:

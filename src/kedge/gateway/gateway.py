@@ -124,6 +124,7 @@ class Gateway:
         asking = AskingServer(self.activator, await inheritance.take())
         async with asyncio.TaskGroup() as group:
             group.create_task(inheritance.run())
+            group.create_task(self.activator.check_doubts())
             group.create_task(asking.serve(self._settings.activation_socket))
 
     async def drained(self, address: str) -> None:
