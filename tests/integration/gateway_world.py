@@ -206,7 +206,7 @@ class EnvoyProcess:
 class GatewayWorld:
     """A local cluster of objects in memory, a gateway over it, and an Envoy."""
 
-    def __init__(self, directory: Path, **settings: Any) -> None:
+    def __init__(self, directory: Path, *, workers: int = 1, **settings: Any) -> None:
         self.directory = directory
         self.sockets = Path(tempfile.mkdtemp(prefix="kedge-gw-"))
         self.settings = GatewaySettings(
@@ -219,7 +219,7 @@ class GatewayWorld:
             **settings,
         )
         self.cluster = LocalCluster(Store(":memory:"), AdmitAll())
-        self.envoy = EnvoyProcess(directory, self.settings)
+        self.envoy = EnvoyProcess(directory, self.settings, workers)
         self.gateway = Gateway(self.cluster, self.settings)
         self._running: asyncio.Task[None] | None = None
         self.backends: list[Backend | GrpcBackend] = []

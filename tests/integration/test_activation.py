@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -252,19 +253,53 @@ async def test_a_mirrored_request_waits_too(world: GatewayWorld) -> None:
     await eventually(lambda: shadow.requests == 1)
 
 
-async def test_cold_and_warm_in_turn_without_an_error(world: GatewayWorld) -> None:
-    await at_zero(world)
-    a = await world.backend("a", "127.0.0.2")
-    await world.endpoints("iris", a)
-    load = await world.load(HOST)
-    for _ in range(10):
-        await load.more(50)
-        await world.endpoints("iris")
+FLIPS = int(os.environ.get("KEDGE_FLIPS", "10"))
+"""Times that a service under load goes to zero and back."""
+
+
+async def test_cold_and_warm_in_turn_without_an_error(tmp_path: Path) -> None:
+    async with gateway_world(tmp_path, workers=2) as world:
+        await at_zero(world)
+        pods = [await world.backend(name, f"127.0.0.{name}") for name in "23"]
+        load = await world.load(HOST)
+        for number in range(FLIPS):
+            await held(world, 8)
+            await world.endpoints("iris", pods[number % 2])
+            await load.more(100)
+            await world.endpoints("iris")
         await held(world, 8)
-        await world.endpoints("iris", a)
-    await load.more(50)
-    await load.stop()
-    assert load.failed == []
+        await world.endpoints("iris", *pods)
+        await load.more(100)
+        await load.stop()
+        assert load.failed == []
+        print(f"{sum(load.answered.values())} requests, {FLIPS} flips")
+
+
+@pytest.mark.parametrize("protocol", ["rest", "grpc"])
+async def test_a_burst_at_zero_with_one_request_a_pod(tmp_path: Path, protocol: str) -> None:
+    """By the pods' own counters, with two Envoy workers."""
+    async with gateway_world(tmp_path, workers=2) as world:
+        await at_zero(world, concurrency=1)
+        asked: list[asyncio.Task[Any]] = [
+            asyncio.create_task(world.get("/", HOST) if protocol == "rest" else call(world))
+            for _ in range(200)
+        ]
+        await held(world, 200)
+        pods: list[Any] = []
+        for number in range(2, 6):
+            make = world.backend if protocol == "rest" else world.grpc_backend
+            pods.append(await make(str(number), f"127.0.0.{number}"))
+            pods[-1].delay = 0.02
+            port = "http" if protocol == "rest" else "grpc"
+            await world.endpoints("iris", *pods, port_name=port)
+            await asyncio.sleep(0.1)
+        answers = await asyncio.gather(*asked)
+        if protocol == "rest":
+            assert {status for status, _ in answers} == {200}
+            answers = [body for _, body in answers]
+        assert len(answers) == 200
+        assert {body["backend"] for body in answers} == {"2", "3", "4", "5"}
+        assert [pod.most for pod in pods] == [1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("concurrency", [0, 1])
