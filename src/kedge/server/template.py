@@ -192,7 +192,8 @@ def _check_threads() -> None:
 
 def _stamps() -> dict[str, tuple[int, int]]:
     """The folders of everything imported: a package installed, removed or edited changes one."""
-    folders = {path for path in sys.path if os.path.isdir(path)}
+    # The first is the folder that a pod is started in, which is its own affair.
+    folders = {path for path in sys.path[1:] if os.path.isdir(path)}
     for module in list(sys.modules.values()):
         file = getattr(module, "__file__", None)
         if file:

@@ -359,6 +359,7 @@ class Template:
                 stdout=output,
                 stderr=output if self._log is not None else None,
                 env=self._env,
+                cwd="/",
                 start_new_session=True,
             )  # fmt: skip
 
