@@ -12,6 +12,7 @@
     ├── DeadlineExceeded      the time the client gave is over
     ├── Unsupported           the protocol or the model does not offer this
     ├── BadGateway            the predictor behind a transformer cannot be reached
+    ├── DecodingFailed        the request could not be read, for a reason that may be the server's
     ├── Relayed               what the predictor behind a transformer answered, in its own words
     └── InferenceError        the model failed; the message names it and leaks nothing else
 
@@ -100,6 +101,12 @@ class BadGateway(ServingError):
     reason = "BadGateway"
 
 
+class DecodingFailed(ServingError):
+    """The request could not be read, for a reason that may be the server's."""
+
+    reason = "DecodingFailed"
+
+
 class Relayed(ServingError):
     """What a predictor answered, passed on as it was said.
 
@@ -142,6 +149,7 @@ _REST: dict[type[ServingError], int] = {
     Unsupported: 501,
     InferenceError: 500,
     BadGateway: 502,
+    DecodingFailed: 500,
     ServingError: 500,
 }
 
@@ -156,6 +164,7 @@ _GRPC: dict[type[ServingError], GrpcCode] = {
     Unsupported: GrpcCode.UNIMPLEMENTED,
     InferenceError: GrpcCode.INTERNAL,
     BadGateway: GrpcCode.UNAVAILABLE,
+    DecodingFailed: GrpcCode.INTERNAL,
     ServingError: GrpcCode.INTERNAL,
 }
 

@@ -33,6 +33,19 @@ class Tensor:
     shape: tuple[int, ...]
     array: Array
     parameters: Parameters = field(default_factory=dict)
+    _known: tuple[Array, list[str]] | None = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def from_texts(
+        cls,
+        name: str,
+        array: Array,
+        texts: list[str],
+        parameters: Parameters,
+    ) -> Tensor:
+        """A BYTES tensor whose elements, which stay as they are, were read as text."""
+        array.flags.writeable = False
+        return cls(name, "BYTES", array.shape, array, parameters, (array, texts))
 
     @classmethod
     def from_array(cls, name: str, array: Array) -> Tensor:
@@ -40,6 +53,8 @@ class Tensor:
 
     def texts(self) -> list[str]:
         """The elements of a BYTES tensor as text, flat."""
+        if self._known is not None and self._known[0] is self.array:
+            return self._known[1]
         try:
             return [to_bytes(element).decode("utf-8") for element in self.array.ravel().tolist()]
         except UnicodeDecodeError as error:
@@ -124,6 +139,12 @@ class InferResponse:
     id: str = ""
     model_version: str = ""
     parameters: Parameters = field(default_factory=dict)
+
+    @classmethod
+    def from_arrays(cls, model_name: str, outputs: Mapping[str, Array]) -> InferResponse:
+        """A response by name and array; the server adds the request's id."""
+        tensors = [Tensor.from_array(name, array) for name, array in outputs.items()]
+        return cls(model_name, tensors)
 
     def output(self, name: str) -> Tensor:
         for tensor in self.outputs:

@@ -33,7 +33,20 @@ class Columns:
 Rows = Array | list[str] | Columns
 
 
-def decode_request(body: bytes, content_type: str = "") -> Any:
+class Prepared(dict[str, Any]):
+    """A request whose rows were read before it came here: a large one, elsewhere.
+
+    Attributes:
+        rows: what `rows` says of it.
+    """
+
+    __slots__ = ("rows",)
+
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
+
+
+def decode_request(body: bytes | memoryview, content_type: str = "") -> Any:
     """The JSON value of a body; bytes when the client declares that it is not JSON."""
     kind = content_type.partition(";")[0].strip().lower()
     try:
@@ -76,11 +89,26 @@ def instances(payload: Any) -> list[Any]:
     )
 
 
+def holds_objects(payload: Any) -> bool:
+    """Whether the rows are objects, which name their columns."""
+    if not isinstance(payload, dict):
+        return False
+    listed = payload.get("inputs", payload.get("instances"))
+    if not isinstance(listed, list) or not listed:
+        return False
+    first = listed[0]
+    return isinstance(first, dict) or (
+        isinstance(first, list) and bool(first) and isinstance(first[0], dict)
+    )
+
+
 def rows(payload: Any, columns: Sequence[str] | None = None) -> Rows:
     """What the instances say: an array of numbers, a list of strings, or columns.
 
     `columns` fixes the order of columns, drops others, and fills missing ones with NaN.
     """
+    if isinstance(payload, Prepared):
+        return payload.rows
     listed = instances(payload)
     if not listed:
         return np.array([])

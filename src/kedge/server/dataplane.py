@@ -27,6 +27,7 @@ from kedge.server.joining import key_of, size_of
 from kedge.server.log import RequestLog, logger
 from kedge.server.model import ArrayModel, Headers, Model, row_count
 from kedge.server.repository import Entry, Repository
+from kedge.server.side.process import SideProcess
 from kedge.server.statistics import ModelStatistics, Statistics, added
 from kedge.server.streaming import END, Talk, settled
 
@@ -57,6 +58,7 @@ class DataPlane:
         crew: None where this process is the only one.
         on_step: told of each step of a request that is not in a queue: its name, and when it
             began and ended (`time.perf_counter`); None when nobody listens.
+        side: reads large JSON.
     """
 
     crew: Crew | None = None
@@ -68,6 +70,7 @@ class DataPlane:
         self.find: Callable[[str, str], Entry] = repository.find_ready
         self.statistics = Statistics(repository)
         self.on_step: Callable[[str, float, float], None] | None = None
+        self.side = SideProcess(repository.limits)
         self._version = version
         self._log = log
 

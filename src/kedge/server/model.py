@@ -140,9 +140,13 @@ class ArrayModel(Model):
     def rows(self, payload: Any) -> tuple[Rows, tuple[str, ...]]:
         """The rows of a payload, and the outputs it asks for."""
         if not isinstance(payload, InferRequest):
-            rows = v1.rows(payload, self.columns() if _holds_objects(payload) else None)
+            rows = v1.rows(payload, self.columns() if v1.holds_objects(payload) else None)
             return rows, self.output_names()[:1]
         return self._tensor_rows(payload), self._wanted(payload)
+
+    def reads_rows(self) -> bool:
+        """`rows` of a V1 request are what `v1.rows` says, and may be read elsewhere."""
+        return type(self).rows is ArrayModel.rows
 
     def _wanted(self, request: InferRequest) -> tuple[str, ...]:
         if request.outputs is None:
@@ -211,18 +215,6 @@ def row_count(rows: Rows) -> int:
     if isinstance(rows, np.ndarray):
         return len(rows) if rows.ndim else 1
     return len(rows)
-
-
-def _holds_objects(payload: Any) -> bool:
-    if not isinstance(payload, dict):
-        return False
-    listed = payload.get("inputs", payload.get("instances"))
-    if not isinstance(listed, list) or not listed:
-        return False
-    first = listed[0]
-    return isinstance(first, dict) or (
-        isinstance(first, list) and bool(first) and isinstance(first[0], dict)
-    )
 
 
 def _to_tensor(name: str, array: Array) -> Tensor:

@@ -337,6 +337,7 @@ class ModelServer:
         await self._predictors.close()
         if self._observer is not None:
             await self._observer.close()
+        await self.dataplane.side.close()
         await asyncio.sleep(0)
         if self._log is not None:
             self._log.flush()

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -142,7 +143,8 @@ class ServedModels:
 
     async def _ask(self, method: str, path: str, raw: bytes, headers: Mapping[str, str]) -> bytes:
         sent = {"content-type": "application/json"} | _dashed(headers)
-        async with self.http.request(method, self.url + path, data=raw, headers=sent) as answer:
+        url, data = self.url + path, io.BytesIO(raw)
+        async with self.http.request(method, url, data=data, headers=sent) as answer:
             body = await answer.read()
             if answer.status >= 400:
                 raise Refused(answer.status, orjson.loads(body))

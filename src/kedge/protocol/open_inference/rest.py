@@ -66,7 +66,7 @@ _decoder = msgspec.json.Decoder(_Request)
 
 
 def decode_request(
-    body: bytes,
+    body: bytes | memoryview,
     model_name: str,
     model_version: str = "",
     json_length: int | None = None,
@@ -114,7 +114,7 @@ def decode_request(
     )
 
 
-def _parse(body: bytes) -> _Request:
+def _parse(body: bytes | memoryview) -> _Request:
     try:
         return _decoder.decode(body)
     except msgspec.ValidationError as error:
@@ -189,7 +189,7 @@ def encode_response(
     response: InferResponse, request: InferRequest | None = None
 ) -> tuple[list[bytes], int | None]:
     """The body in pieces, and the length of its JSON part when binary tensors follow it."""
-    binary = _binary_outputs(request) if request is not None else {}
+    binary = binary_outputs(request) if request is not None else {}
     blobs: list[bytes] = []
     outputs = []
     for tensor in response.outputs:
@@ -208,15 +208,21 @@ def encode_response(
                 one["parameters"] = parameters
             one["data"] = array_to_json(tensor.array, tensor.name)
         outputs.append(one)
+    body = response_head(response)
+    body["outputs"] = outputs
+    head = orjson.dumps(body, option=_WITH_ARRAYS)
+    return ([head, *blobs], len(head)) if blobs else ([head], None)
+
+
+def response_head(response: InferResponse) -> dict[str, Any]:
+    """What a response says before its outputs."""
     body: dict[str, Any] = {"model_name": response.model_name}
     if response.model_version:
         body["model_version"] = response.model_version
     body["id"] = response.id
     if response.parameters:
         body["parameters"] = response.parameters
-    body["outputs"] = outputs
-    head = orjson.dumps(body, option=_WITH_ARRAYS)
-    return ([head, *blobs], len(head)) if blobs else ([head], None)
+    return body
 
 
 def encode_results(
@@ -260,7 +266,7 @@ def _around_rows(name: str, dtype: Any, trailing: tuple[int, ...]) -> tuple[byte
     return opening, b'%b],"datatype":"%b","data":' % (extents, datatype)
 
 
-def _binary_outputs(request: InferRequest) -> dict[str, bool]:
+def binary_outputs(request: InferRequest) -> dict[str, bool]:
     """Which outputs go in binary form: by name, and under "" the default; empty when none does."""
     default = request.parameters.get("binary_data_output") is True
     if not request.outputs:
@@ -342,9 +348,11 @@ def decode_response(body: bytes, json_length: int | None = None) -> InferRespons
 
 __all__ = [
     "LENGTH_HEADER",
+    "binary_outputs",
     "decode_request",
     "decode_response",
     "encode_request",
     "encode_response",
     "encode_results",
+    "response_head",
 ]

@@ -17,10 +17,11 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kedge.protocol import v1
+from kedge.protocol.compression import decompress
 from kedge.protocol.errors import ModelNotReady, ServingError
 from kedge.server.dataplane import DataPlane
 from kedge.server.http import cloudevents, openapi
-from kedge.server.http.inference import decompress, encode_v1
+from kedge.server.http.inference import encode_v1
 from kedge.server.http.presence import while_present
 from kedge.server.http.reply import error_reply
 from kedge.server.http.streaming import Streaming

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Coroutine
-from typing import Any, cast
+from typing import Any
 
 import orjson
 
@@ -20,6 +20,7 @@ from kedge.server.http.inference import Inference
 from kedge.server.http.reply import JSON, Reply, named
 from kedge.server.limits import Limits
 from kedge.server.request_id import NAME, chosen
+from kedge.server.side import SIDE_BYTES
 
 _TEXT = b"text/plain; charset=utf-8"
 _UNEQUAL = "size of prediction is not equal to the size of instances"
@@ -33,27 +34,37 @@ class ShapedInference(Inference):
         self._run = uuid.uuid4()
 
     def answer(
-        self, target: Target, headers: Headers, body: bytes, request_id: str = ""
+        self,
+        target: Target,
+        headers: Headers,
+        body: bytes | list[bytes],
+        request_id: str = "",
     ) -> Reply | Job | Coroutine[Any, Any, Reply]:
         if target.protocol != "v1":
             return super().answer(target, headers, body, request_id)
-        if not any(name == b"content-encoding" for name, _ in headers):
+        compressed = any(name == b"content-encoding" for name, _ in headers)
+        if isinstance(body, bytes) and len(body) <= SIDE_BYTES and not compressed:
             refusal = _refusal(body)
             if refusal:
                 known = request_id or chosen(dict(headers).get(NAME, b""))
                 return named(Reply(400, [refusal], _TEXT), known)
         outcome = super().answer(target, headers, body, request_id)
-        if isinstance(outcome, Reply):
-            return self._shaped(outcome, None)
         if isinstance(outcome, Job):
             encode = outcome.encode
             assert encode is not None
-            outcome.encode = lambda job: self._shaped(cast(Reply, encode(job)), job)
+            outcome.encode = lambda job: self._shaped_soon(encode(job), job)
             return outcome
-        return self._shaped_later(outcome)
+        return self._shaped_soon(outcome, None)
 
-    async def _shaped_later(self, outcome: Coroutine[Any, Any, Reply]) -> Reply:
-        return self._shaped(await outcome, None)
+    def _shaped_soon(
+        self, outcome: Reply | Coroutine[Any, Any, Reply], job: Job | None
+    ) -> Reply | Coroutine[Any, Any, Reply]:
+        if isinstance(outcome, Reply):
+            return self._shaped(outcome, job)
+        return self._shaped_later(outcome, job)
+
+    async def _shaped_later(self, outcome: Coroutine[Any, Any, Reply], job: Job | None) -> Reply:
+        return self._shaped(await outcome, job)
 
     def _shaped(self, reply: Reply, job: Job | None) -> Reply:
         body = b"".join(reply.body)

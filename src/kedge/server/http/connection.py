@@ -24,12 +24,14 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 from uvicorn.server import ServerState
 
+from kedge.protocol.compression import too_large
 from kedge.server.batching import Job
 from kedge.server.http.heads import Fields, Head, Headers, Heads, Target
-from kedge.server.http.inference import Inference, too_large
+from kedge.server.http.inference import Inference
 from kedge.server.http.reply import Reply, error_reply, named
 from kedge.server.limits import Limits
 from kedge.server.request_id import NAME, chosen
+from kedge.server.side import SIDE_BYTES
 
 _LINGER_SECONDS = 2.0
 _PROBE_SECONDS = 0.05
@@ -117,10 +119,12 @@ class FastCycle:
         self.message_event = _NO_EVENT
         self.under_way: Job | asyncio.Task[None] | None = None
 
-    def body(self) -> bytes:
-        """What has come; it is not kept."""
+    def body(self) -> bytes | list[bytes]:
+        """What has come, in pieces where it is large; it is not kept."""
         chunks, self.chunks = self.chunks, []
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        if len(chunks) == 1:
+            return chunks[0]
+        return chunks if self.size > SIDE_BYTES else b"".join(chunks)
 
 
 class Connection(HttpToolsProtocol):
@@ -411,7 +415,7 @@ class Connection(HttpToolsProtocol):
                 cycle.keep_alive = False
             super()._start_asgi_task(cycle, app)
 
-    def _answer(self, cycle: FastCycle, body: bytes) -> None:
+    def _answer(self, cycle: FastCycle, body: bytes | list[bytes]) -> None:
         outcome = self._inference.answer(cycle.target, cycle.headers, body)
         if isinstance(outcome, Reply):
             self._send(cycle, outcome)
@@ -420,16 +424,23 @@ class Connection(HttpToolsProtocol):
             outcome.call = cycle
             outcome.deliver = self._deliver
         else:
-            task = self.loop.create_task(self._answer_later(cycle, outcome))
-            cycle.under_way = task
-            self.tasks.add(task)
-            task.add_done_callback(self.tasks.discard)
+            self._await(cycle, outcome)
+
+    def _await(self, cycle: FastCycle, outcome: Coroutine[Any, Any, Reply]) -> None:
+        task = self.loop.create_task(self._answer_later(cycle, outcome))
+        cycle.under_way = task
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
 
     def _deliver(self, job: Job) -> None:
         assert job.encode is not None
         cycle: FastCycle = job.call
         cycle.under_way = None
-        self._send(cycle, job.encode(job))
+        reply = job.encode(job)
+        if isinstance(reply, Reply):
+            self._send(cycle, reply)
+        else:
+            self._await(cycle, reply)
 
     async def _answer_later(self, cycle: FastCycle, outcome: Coroutine[Any, Any, Reply]) -> None:
         reply = await outcome

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Coroutine
 from typing import Any
 from urllib.parse import unquote
@@ -11,6 +10,7 @@ from urllib.parse import unquote
 import orjson
 
 from kedge.protocol import v1
+from kedge.protocol.compression import decompress
 from kedge.protocol.errors import InferenceError, InvalidInput, PayloadTooLarge, ServingError
 from kedge.protocol.inference import InferRequest, InferResponse
 from kedge.protocol.open_inference import rest
@@ -18,12 +18,17 @@ from kedge.server.batching import Job
 from kedge.server.dataplane import DataPlane
 from kedge.server.http import cloudevents
 from kedge.server.http.cloudevents import Event
-from kedge.server.http.heads import LENGTH, Fields, Headers, Target
+from kedge.server.http.heads import LENGTH, Facts, Fields, Headers, Target
 from kedge.server.http.reply import BINARY, JSON, Reply, error_reply, named
-from kedge.server.limits import MIB, Limits
+from kedge.server.http.slices import is_large, json_pieces, response_pieces
+from kedge.server.limits import Limits
 from kedge.server.log import logger
+from kedge.server.model import ArrayModel, Model
 from kedge.server.repository import Entry
 from kedge.server.request_id import chosen, passed_on
+from kedge.server.side import SIDE_BYTES
+from kedge.server.side.turns import in_turns
+from kedge.server.side.wire import Question
 
 _V2 = re.compile(rb"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer/?")
 _V1 = re.compile(rb"/v1/models/([^/]+):predict")
@@ -67,37 +72,44 @@ class Inference:
         return self._limits.binary_bytes if binary else self._limits.json_bytes
 
     def answer(
-        self, target: Target, headers: Headers, body: bytes, request_id: str = ""
+        self,
+        target: Target,
+        headers: Headers,
+        body: bytes | list[bytes],
+        request_id: str = "",
     ) -> Reply | Job | Coroutine[Any, Any, Reply]:
-        """The reply, a job whose `encode` gives it, or a coroutine that does; never raises."""
+        """The reply, a job whose `encode` gives it, or a coroutine that does; never raises.
+
+        Of a large body, which may come in pieces, the JSON is read by the side process.
+        """
         facts = headers.read()
         request_id = request_id or chosen(facts.request_id)
         try:
             entry = self._dataplane.find(target.model, target.version)
         except ServingError as error:
             return named(error_reply(error), request_id)
-        call = _Call(entry, target, request_id)
+        call = Call(entry, target, request_id)
         try:
+            length = None if facts.json_length is None else _number(facts.json_length)
+            if isinstance(body, list) or len(body) > SIDE_BYTES:
+                if length is None or length > SIDE_BYTES:
+                    return self._aside(call, headers, body)
+                body = b"".join(body) if isinstance(body, list) else body
             if facts.content_encoding and facts.content_encoding != b"identity":
-                body = decompress(body, facts.content_encoding, self.body_limit(target, headers))
+                limit = self.body_limit(target, headers)
+                try:
+                    body = decompress(body, facts.content_encoding, min(limit, SIDE_BYTES))
+                except PayloadTooLarge:
+                    if limit <= SIDE_BYTES:
+                        raise
+                    return self._aside(call, headers, body)
             if target.protocol == "v2":
-                length = None if facts.json_length is None else _number(facts.json_length)
                 payload: Any = rest.decode_request(
                     body, target.model, target.version, length, request_id
                 )
             else:
-                payload = v1.decode_request(body, facts.content_type)
-                if (
-                    facts.is_event
-                    or (isinstance(payload, dict) and "specversion" in payload)
-                    or facts.content_type.startswith(cloudevents.STRUCTURED)
-                ):
-                    call.event = cloudevents.read(text_headers(headers), payload)
-                    payload = call.event.data if call.event is not None else payload
-            model_headers = None
-            if not entry.plain:
-                model_headers = text_headers(headers) | passed_on(request_id)
-            outcome = self._dataplane.begin(entry, payload, request_id, model_headers)
+                payload = _unwrapped(call, headers, v1.decode_request(body, facts.content_type))
+            outcome = self._begin(call, headers, payload)
             if isinstance(outcome, Job):
                 outcome.encode = call.settled
                 return outcome
@@ -107,8 +119,52 @@ class Inference:
         except Exception as error:
             return call.failed(error)
 
+    def _begin(
+        self, call: Call, headers: Headers, payload: Any
+    ) -> Any | Job | Coroutine[Any, Any, Any]:
+        model_headers = None
+        if not call.entry.plain:
+            model_headers = text_headers(headers) | passed_on(call.request_id)
+        return self._dataplane.begin(call.entry, payload, call.request_id, model_headers)
 
-class _Call:
+    async def _aside(self, call: Call, headers: Headers, body: bytes | list[bytes]) -> Reply:
+        """A large body is read by the side process; a model swapped meanwhile is heeded."""
+        target = call.target
+        try:
+            payload = await self._read_aside(call, headers, body)
+            while call.entry is not (now := self._dataplane.find(target.model, target.version)):
+                call.entry = now
+                payload = await self._read_aside(call, headers, body)
+            payload = _unwrapped(call, headers, payload)
+            outcome = self._begin(call, headers, payload)
+            if isinstance(outcome, Job):
+                outcome = outcome.wait()
+            given = await outcome if isinstance(outcome, Coroutine) else outcome
+            reply = call.encode(payload, given)
+            return await reply if isinstance(reply, Coroutine) else reply
+        except Exception as error:
+            return call.failed(error)
+
+    async def _read_aside(self, call: Call, headers: Headers, body: bytes | list[bytes]) -> Any:
+        facts, target, entry = headers.read(), call.target, call.entry
+        rows = entry.plain and isinstance(entry.model, ArrayModel) and entry.model.reads_rows()
+        encoding = facts.content_encoding.decode("latin-1")
+        question = Question(
+            target.protocol,
+            target.model,
+            target.version,
+            facts.content_type,
+            encoding if encoding != "identity" else "",
+            self.body_limit(target, headers),
+            None if facts.json_length is None else _number(facts.json_length),
+            call.request_id,
+            rows and not facts.is_event and not _is_structured(facts),
+            _columns(entry.model),
+        )
+        return await self._dataplane.side.read(question, body if isinstance(body, list) else [body])
+
+
+class Call:
     """One request of a model, and how its answer is sent."""
 
     __slots__ = ("entry", "event", "request_id", "target")
@@ -119,42 +175,58 @@ class _Call:
         self.request_id = request_id
         self.event: Event | None = None
 
-    def settled(self, job: Job) -> Reply:
+    def settled(self, job: Job) -> Reply | Coroutine[Any, Any, Reply]:
         try:
             if job.error is not None:
                 raise job.error
-            if job.answer is None and self.target.protocol == "v2":
+            if job.answer is None and self.target.protocol == "v2" and not is_large(job.results):
                 model = self.entry.model
                 body = rest.encode_results(model.name, model.version, job.payload, job.results)
                 if body is not None:
-                    return self._good([body], JSON, b"")
+                    return self._good([body])
             return self.encode(job.payload, job.given())
         except Exception as error:
             return self.failed(error)
 
     async def later(self, payload: Any, outcome: Coroutine[Any, Any, Any]) -> Reply:
         try:
-            return self.encode(payload, await outcome)
+            reply = self.encode(payload, await outcome)
+            return await reply if isinstance(reply, Coroutine) else reply
         except Exception as error:
             return self.failed(error)
 
-    def encode(self, payload: Any, outcome: Any) -> Reply:
-        content_type, extra = JSON, b""
-        if self.target.protocol == "v2":
-            request = payload if isinstance(payload, InferRequest) else None
-            body, json_length = rest.encode_response(outcome, request)
-            if json_length is not None:
-                content_type = BINARY
-                extra = b"%s: %d\r\n" % (LENGTH, json_length)
-        elif self.event is not None:
+    def encode(self, payload: Any, outcome: Any) -> Reply | Coroutine[Any, Any, Reply]:
+        """The reply; a coroutine of it where there is much to encode."""
+        if self.event is not None:
             raw, named = cloudevents.answer(self.event, self.target.model, _event_data(outcome))
-            body, content_type = [raw], named.pop("content-type").encode()
+            content_type = named.pop("content-type").encode()
             extra = "".join(f"{name}: {value}\r\n" for name, value in named.items()).encode()
-        else:
-            body = [encode_v1(outcome)]
-        return self._good(body, content_type, extra)
+            return self._good([raw], content_type=content_type, extra=extra)
+        request = payload if isinstance(payload, InferRequest) else None
+        if is_large(outcome):
+            return self._encode_in_turns(request, outcome)
+        if self.target.protocol == "v2":
+            return self._good(*rest.encode_response(outcome, request))
+        return self._good([encode_v1(outcome)])
 
-    def _good(self, body: list[bytes], content_type: bytes, extra: bytes) -> Reply:
+    async def _encode_in_turns(self, request: InferRequest | None, outcome: Any) -> Reply:
+        try:
+            if isinstance(outcome, InferResponse):
+                return self._good(*await in_turns(response_pieces(outcome, request)))
+            return self._good(await in_turns(json_pieces(outcome)))
+        except Exception as error:
+            return self.failed(error)
+
+    def _good(
+        self,
+        body: list[bytes],
+        json_length: int | None = None,
+        *,
+        content_type: bytes = JSON,
+        extra: bytes = b"",
+    ) -> Reply:
+        if json_length is not None:
+            content_type, extra = BINARY, b"%s: %d\r\n" % (LENGTH, json_length)
         self.entry.metrics.requests[self.target.protocol, 200] += 1
         extra += b"x-request-id: %b\r\n" % self.request_id.encode("latin-1")
         return Reply(200, body, content_type, extra)
@@ -177,6 +249,28 @@ class _Call:
         entry.metrics.requests[target.protocol, reply.status] += 1
         entry.metrics.errors[error.reason] += 1
         return named(reply, self.request_id)
+
+
+def _is_structured(facts: Facts) -> bool:
+    return facts.content_type.startswith(cloudevents.STRUCTURED)
+
+
+def _unwrapped(call: Call, headers: Headers, payload: Any) -> Any:
+    """The payload of a V1 request that is an event."""
+    facts = headers.read()
+    if isinstance(payload, InferRequest) or not (
+        facts.is_event
+        or (isinstance(payload, dict) and "specversion" in payload)
+        or _is_structured(facts)
+    ):
+        return payload
+    call.event = cloudevents.read(text_headers(headers), payload)
+    return call.event.data if call.event is not None else payload
+
+
+def _columns(model: Model) -> list[str] | None:
+    columns = model.columns() if isinstance(model, ArrayModel) else None
+    return list(columns) if columns is not None else None
 
 
 def _event_data(outcome: Any) -> Any:
@@ -211,30 +305,3 @@ def _number(raw: bytes) -> int:
             f"{raw[:40].decode('latin-1')!r}."
         )
     return int(raw)
-
-
-def decompress(body: bytes, encoding: bytes, limit: int) -> bytes:
-    """The body behind `content-encoding`; bounded, whatever the compressed size promises."""
-    if encoding.lower() not in (b"gzip", b"x-gzip", b"deflate"):
-        raise InvalidInput(
-            f"content-encoding {encoding[:40].decode('latin-1')!r} is not understood.",
-            fix="Send the body as it is, or with gzip or deflate.",
-        )
-    unpacker = zlib.decompressobj(wbits=47)
-    try:
-        plain = unpacker.decompress(body, limit + 1)
-    except zlib.error as error:
-        raise InvalidInput(f"The body is not valid {encoding.decode('latin-1')}.") from error
-    if len(plain) > limit:
-        raise too_large(limit, limit + 1, "unpacked body")
-    if not unpacker.eof:
-        raise InvalidInput("The compressed body ends too early.")
-    return plain
-
-
-def too_large(limit: int, size: int | None, what: str = "body") -> PayloadTooLarge:
-    found = f"has {size} bytes" if size is not None else "goes on"
-    return PayloadTooLarge(
-        f"The {what} {found}, but this server takes {limit // MIB} MiB.",
-        fix="Send large tensors in binary form (Inference-Header-Content-Length) or over gRPC.",
-    )

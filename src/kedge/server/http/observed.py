@@ -10,16 +10,17 @@ import asyncio
 import re
 from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from kedge.protocol.compression import decompress
 from kedge.protocol.errors import InvalidInput, PayloadTooLarge
 from kedge.protocol.open_inference import rest
 from kedge.server.batching import Job
 from kedge.server.dataplane import DataPlane
 from kedge.server.http.heads import Fields, Headers, Target
-from kedge.server.http.inference import Inference, decompress
+from kedge.server.http.inference import Inference
 from kedge.server.http.reply import Reply
 from kedge.server.limits import Limits
 from kedge.server.observing import Observation, Observer
@@ -44,11 +45,18 @@ class ObservedInference(Inference):
         self._observer = observer
 
     def answer(
-        self, target: Target, headers: Headers, body: bytes, request_id: str = ""
+        self,
+        target: Target,
+        headers: Headers,
+        body: bytes | list[bytes],
+        request_id: str = "",
     ) -> Reply | Job | Coroutine[Any, Any, Reply]:
         verb = "/infer" if target.protocol == "v2" else ":predict"
         name = f"POST /{target.protocol}/models/{target.model}{verb}"
-        seen = _begin(self._observer, name, target.model, headers, body, self._limits)
+        if isinstance(body, list) and self._observer.payloads is not None:
+            body = b"".join(body)
+        told = body if isinstance(body, bytes) else b""
+        seen = _begin(self._observer, name, target.model, headers, told, self._limits)
         with seen.current():
             outcome = self._inner.answer(target, headers, body, seen.request_id)
         if isinstance(outcome, Reply):
@@ -56,15 +64,23 @@ class ObservedInference(Inference):
         if isinstance(outcome, Job):
             encode = outcome.encode
             assert encode is not None
-            outcome.encode = lambda job: _end(seen, cast(Reply, encode(job)), job)
+            outcome.encode = lambda job: _encoded(seen, encode(job), job)
             return outcome
         return _later(seen, outcome)
 
 
-async def _later(seen: Observation, outcome: Coroutine[Any, Any, Reply]) -> Reply:
+def _encoded(
+    seen: Observation, reply: Reply | Coroutine[Any, Any, Reply], job: Job
+) -> Reply | Coroutine[Any, Any, Reply]:
+    return _end(seen, reply, job) if isinstance(reply, Reply) else _later(seen, reply, job)
+
+
+async def _later(
+    seen: Observation, outcome: Coroutine[Any, Any, Reply], job: Job | None = None
+) -> Reply:
     with seen.current():
         try:
-            return _end(seen, await outcome)
+            return _end(seen, await outcome, job)
         except asyncio.CancelledError:
             seen.failed(_GONE, "The client did not wait.")
             raise

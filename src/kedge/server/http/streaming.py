@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from kedge.protocol import v1
+from kedge.protocol.compression import decompress
 from kedge.protocol.errors import InferenceError, InvalidInput, ServingError, rest_status
 from kedge.protocol.inference import (
     InferRequest,
@@ -25,7 +26,7 @@ from kedge.protocol.inference import (
 )
 from kedge.protocol.open_inference import rest
 from kedge.server.dataplane import DataPlane
-from kedge.server.http.inference import decompress, encode_v1
+from kedge.server.http.inference import encode_v1
 from kedge.server.http.presence import while_present
 from kedge.server.limits import Limits
 from kedge.server.log import logger
