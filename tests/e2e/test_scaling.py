@@ -1,0 +1,165 @@
+"""A real Kedge follows its traffic: from zero, up, and back, with a gateway that comes and goes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.e2e.running import RunningKedge, wait_for
+
+from kedge.api.scheme import DEPLOYMENT, INFERENCE_SERVICE
+
+SLOW = """
+import asyncio
+from kedge.server import Model, ModelServer
+class Slow(Model):
+    async def predict(self, payload, headers):
+        await asyncio.sleep(payload["instances"][0])
+        return {"predictions": payload["instances"]}
+ModelServer().start([Slow("slow")])
+"""
+WINDOW = 10
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningKedge]:
+    """A Kedge whose windows are short, for everything that does not say otherwise."""
+    running = RunningKedge(tmp_path_factory.mktemp("scaling"))
+    running.start()
+    data = {
+        "stable-window": f"{WINDOW}s",
+        "scale-to-zero-grace-period": "1s",
+        "panic-window-percentage": "20",
+    }
+    running.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "config-autoscaler", "namespace": "kedge"},
+            "data": data,
+        },
+        namespace="kedge",
+    )
+    yield running
+    running.stop()
+
+
+def slow(name: str, **predictor: Any) -> dict[str, Any]:
+    """A service whose answers take as long as the request says."""
+    return {
+        "apiVersion": INFERENCE_SERVICE.api_version,
+        "kind": INFERENCE_SERVICE.kind,
+        "metadata": {"name": name},
+        "spec": {
+            "predictor": {
+                "containers": [{"name": "main", "image": "kedge/python", "args": ["-c", SLOW]}],
+                **predictor,
+            }
+        },
+    }
+
+
+def replicas(kedge: RunningKedge, name: str) -> int:
+    found = kedge.stored(DEPLOYMENT, f"{name}-predictor-00001")
+    return int(found["spec"]["replicas"]) if found else -1
+
+
+def ask(kedge: RunningKedge, name: str, seconds: float) -> int:
+    path = f"/serving/default/{name}/v1/models/slow:predict"
+    return kedge.post(path, {"instances": [seconds]})[0]
+
+
+def scaling(kedge: RunningKedge, name: str) -> dict[str, Any]:
+    (found,) = json.loads(kedge.kedge("get", "scaling", name, "-o", "json"))
+    return dict(found)
+
+
+def test_from_zero_up_and_back(quick: RunningKedge) -> None:
+    quick.apply(slow("wave", minReplicas=0, maxReplicas=3, scaleTarget=1))
+    quick.until_ready("wave")
+    wait_for(lambda: replicas(quick, "wave") == 0, 20, "the proof was not released")
+    assert scaling(quick, "wave")["reason"] == "nobody asks"
+    with ThreadPoolExecutor(12) as clients:
+        answers = [clients.submit(ask, quick, "wave", 3.0) for _ in range(12)]
+        wait_for(lambda: replicas(quick, "wave") == 3, 20, "the burst brought too few pods")
+        told = quick.kedge("get", "scaling", "wave")
+        assert "max-scale is 3, the load asks for" in told
+        assert {answer.result() for answer in answers} == {200}
+    seen = scaling(quick, "wave")
+    assert seen["secondsToZero"] < 3 * WINDOW
+    wait_for(lambda: replicas(quick, "wave") == 0, 5 * WINDOW, lambda: str(scaling(quick, "wave")))
+    assert "wave-predictor-00001" in quick.kedge("get", "scaling")
+    assert ask(quick, "wave", 0.0) == 200
+    quick.delete("wave")
+
+
+def test_requests_keep_pods_through_a_restart_of_either_side(quick: RunningKedge) -> None:
+    quick.apply(slow("steady", minReplicas=1, maxReplicas=2, scaleTarget=1))
+    quick.until_ready("steady")
+    until = time.monotonic() + 25
+
+    def load() -> set[int]:
+        codes = set()
+        while time.monotonic() < until:
+            codes.add(ask(quick, "steady", 0.5))
+        return codes
+
+    with ThreadPoolExecutor(4) as clients:
+        loads = [clients.submit(load) for _ in range(4)]
+        wait_for(lambda: replicas(quick, "steady") == 2, 15, "the load brought no second pod")
+        counts = set()
+        for part in ("control", "data"):
+            os.kill(quick.part(part), signal.SIGKILL)
+            deadline = time.monotonic() + 7
+            while time.monotonic() < deadline:
+                try:
+                    counts.add(replicas(quick, "steady"))
+                except OSError:
+                    time.sleep(0.1)
+        assert counts == {2}
+        assert set().union(*(one.result() for one in loads)) == {200}
+    wait_for(lambda: replicas(quick, "steady") == 1, 6 * WINDOW, "no pod went")
+    quick.delete("steady")
+
+
+def test_a_hard_limit_is_the_target_too(quick: RunningKedge) -> None:
+    quick.apply(slow("single", minReplicas=0, maxReplicas=4, containerConcurrency=1))
+    quick.until_ready("single")
+    with ThreadPoolExecutor(8) as clients:
+        answers = [clients.submit(ask, quick, "single", 1.0) for _ in range(8)]
+        wait_for(lambda: replicas(quick, "single") == 4, 20, "the burst brought too few pods")
+        assert {answer.result() for answer in answers} == {200}
+    assert scaling(quick, "single")["target"] == 0.7
+    quick.delete("single")
+
+
+def test_what_is_not_ours_is_said(quick: RunningKedge, iris: Path) -> None:
+    quick.apply(
+        {
+            "apiVersion": INFERENCE_SERVICE.api_version,
+            "kind": INFERENCE_SERVICE.kind,
+            "metadata": {
+                "name": "fixed",
+                "annotations": {
+                    "serving.kserve.io/deploymentMode": "Standard",
+                    "serving.kserve.io/autoscalerClass": "none",
+                },
+            },
+            "spec": {
+                "predictor": {
+                    "model": {"modelFormat": {"name": "sklearn"}, "storageUri": f"file://{iris}"}
+                }
+            },
+        }
+    )
+    quick.until_ready("fixed")
+    assert "scaled by nobody" in quick.kedge("get", "scaling", "fixed")
+    assert "not found" in quick.kedge("get", "scaling", "absent", check=False)
+    quick.delete("fixed")
