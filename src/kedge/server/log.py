@@ -44,6 +44,7 @@ class RequestLog:
         self._timer: Timer | None = None
         self._second = 0
         self._stamp = ""
+        self._predict, self._predicted = -1.0, ""
         self._pid = os.getpid()
 
     def start(self, timer: Timer) -> None:
@@ -71,11 +72,14 @@ class RequestLog:
         if (second := int(now)) != self._second:
             self._second = second
             self._stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now))
+        explained = f"{explain:.6f}" if explain else "0.000000"
+        if predict != self._predict:  # Requests of one batch took the same.
+            self._predict, self._predicted = predict, f"{predict:.6f}"
         trace = f", traceId: {request_id.trace_id}" if isinstance(request_id, TracedId) else ""
         return (
             f"{self._stamp}.{int((now - second) * 1000):03d} {self._pid} kedge.trace requestId: "
-            f"{request_id or 'N.A.'}, preprocess_ms: {preprocess:.6f}, explain_ms: "
-            f"{explain:.6f}, predict_ms: {predict:.6f}, postprocess_ms: {postprocess:.6f}{trace}\n"
+            f"{request_id or 'N.A.'}, preprocess_ms: {preprocess:.6f}, explain_ms: {explained}, "
+            f"predict_ms: {self._predicted}, postprocess_ms: {postprocess:.6f}{trace}\n"
         )
 
     def _json_line(

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from kedge.protocol.errors import ModelNotFound, ModelNotReady, ServingError
 from kedge.server import phases
+from kedge.server import garbage
 from kedge.server.batching import DEFAULT_BATCHING, Batching, Queue
 from kedge.server.errors import ModelFileMissing, ModelLoadFailed, StartFailure
 from kedge.server.execution import Gate, Pace, Worker
@@ -96,9 +97,13 @@ class Entry:
 
     def _end(self) -> None:
         if self.queue is None:
-            self.stop()
+            self._gone()
         else:
-            self.queue.drain(self.stop)
+            self.queue.drain(self._gone)
+
+    def _gone(self) -> None:
+        self.stop()
+        garbage.look_again()
 
     def stop(self) -> None:
         self.worker.stop()

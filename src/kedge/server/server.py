@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from uvicorn.config import Config
 
 from kedge import __version__
+from kedge.server import garbage
 from kedge.server import phases
 from kedge.server.batching import DEFAULT_BATCHING, Batching
 from kedge.server.dataplane import DataPlane
@@ -246,6 +247,8 @@ class ModelServer:
                     f"Model {model.name} is not ready after it was loaded.",
                     fix="Set self.ready = True at the end of load.",
                 )
+        if heed_signals:
+            garbage.set_aside()
         for number in (signal.SIGTERM, signal.SIGINT) if heed_signals else ():
             loop.add_signal_handler(number, self._on_signal)
         if self._log is not None:
