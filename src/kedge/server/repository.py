@@ -10,8 +10,7 @@ from time import perf_counter
 from typing import Any, Protocol
 
 from kedge.protocol.errors import ModelNotFound, ModelNotReady, ServingError
-from kedge.server import phases
-from kedge.server import garbage
+from kedge.server import garbage, phases
 from kedge.server.batching import DEFAULT_BATCHING, Batching, Queue
 from kedge.server.errors import ModelFileMissing, ModelLoadFailed, StartFailure
 from kedge.server.execution import Gate, Pace, Worker

@@ -22,8 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from uvicorn.config import Config
 
 from kedge import __version__
-from kedge.server import garbage
-from kedge.server import phases
+from kedge.server import garbage, phases
 from kedge.server.batching import DEFAULT_BATCHING, Batching
 from kedge.server.dataplane import DataPlane
 from kedge.server.errors import ModelLoadFailed
