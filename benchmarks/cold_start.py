@@ -115,8 +115,7 @@ def ask(kedge: RunningKedge, format: str) -> float:
 def turn(kedge: RunningKedge, format: str) -> dict[str, float]:
     """One cold start: milliseconds by phase."""
     total = ask(kedge, format) * 1000
-    pod = wait_for(lambda: next((p for p in kedge.objects(POD) if read(p)), None), 10)
-    start = read(pod)
+    start = wait_for(lambda: next(filter(None, map(read, kedge.objects(POD))), None), 10)
     assert start is not None
     phases = {name: start.phases.get(name, 0.0) * 1000 for name in PHASES}
     rest = total - sum(phases.values())
@@ -201,7 +200,10 @@ def holders(kedge: RunningKedge, model: Path) -> int:
 def table(results: dict[str, Any]) -> str:
     """The medians and p99 as a table in Markdown."""
     formats = list(results["models"])
-    lines = ["| ms, median (p99) | " + " | ".join(formats) + " |", "| --- |" + " --- |" * len(formats)]
+    lines = [
+        "| ms, median (p99) | " + " | ".join(formats) + " |",
+        "| --- |" + " --- |" * len(formats),
+    ]
     for name in results["models"][formats[0]]["milliseconds"]:
         cells = []
         for format in formats:

@@ -70,6 +70,7 @@ def preload() -> Sequence[Callable[[], object]]:
     import joblib
 
     assert joblib
+    installed_version("sklearn", "sklearn")
     for module in _COMMON:
         import_lean(module, without=_UNUSED)
     return [partial(import_lean, module, without=_UNUSED) for module in _LESS_COMMON]

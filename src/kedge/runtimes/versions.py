@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 from kedge.server.errors import ModelLoadFailed
@@ -15,6 +16,7 @@ _DISTRIBUTIONS = {
 }
 
 
+@cache
 def installed_version(module: str, extra: str) -> str:
     """The version of an installed framework, without importing it."""
     for distribution in _DISTRIBUTIONS.get(module, (module,)):

@@ -31,6 +31,7 @@ from typing import Any, NoReturn
 from kedge.server import phases
 from kedge.server.errors import StartFailure
 from kedge.server.main import RUNTIMES, find_runtime, serve
+from kedge.server.options import parse
 
 _SERVER = (
     "asyncio", "uvloop", "httptools", "json", "orjson", "numpy", "kedge.server.server",
@@ -100,6 +101,7 @@ class ServerProgram:
         module = find_runtime(runtime)
         for name in _SERVER:
             import_module(name)
+        parse([runtime], {})  # Compiles what reads a command line.
         preload = getattr(module, "preload", None)
         self._later: list[Callable[[], object]] = list(preload() if preload else ())
         _check_threads()

@@ -77,6 +77,7 @@ class ContainerLife:
         self._changed = changed
         self._grace = grace
         self._plan: Plan | None = None
+        self._foreseen: Plan | None = None
         self._verdict: Verdict | None = None
         self._stopped = False
         self._release: Callable[[], None] = _nothing
@@ -87,7 +88,7 @@ class ContainerLife:
     async def foresee(self) -> Plan | None:
         """What the container will run, if it is a server that a template could stand for."""
         try:
-            plan = await self._make_plan()
+            self._foreseen = plan = await self._make_plan()
         except (KedgeError, OSError, ValueError):
             return None  # It is told when the container is to start.
         return plan if plan.imported is not None else None
@@ -211,7 +212,10 @@ class ContainerLife:
         return await make_plan(self._host, self._pod, self.state.spec, self._place)
 
     async def _try_start(self, sandbox: Sandbox) -> Run:
-        self._plan = await self._make_plan()
+        # What was foreseen holds for the next moments only: what it refers to may change.
+        foreseen, self._foreseen = self._foreseen, None
+        is_fresh = foreseen is not None and not self._pod["spec"].get("initContainers")
+        self._plan = foreseen if foreseen and is_fresh else await self._make_plan()
         self._check_ports()
         attempt = self.state.restarts
         output = self._log_file()

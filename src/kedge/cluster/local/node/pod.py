@@ -15,7 +15,7 @@ from kedge.api.scheme import POD
 from kedge.cluster.base import Object, PatchType
 from kedge.cluster.errors import ApiError, Conflict, NotFound
 from kedge.cluster.local.node.container import ContainerLife
-from kedge.cluster.local.node.host import HOST_ADDRESS, Host
+from kedge.cluster.local.node.host import HOST_ADDRESS, Host, wait_until
 from kedge.cluster.local.node.plan import PodPlace
 from kedge.cluster.local.node.resources import gpus_wanted
 from kedge.cluster.local.node.sandbox import Sandbox, SandboxError, SandboxLost
@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 _RETRY = Backoff(initial=0.5, limit=5.0)
 _API_RETRY = Backoff(initial=0.05, limit=5.0)
 _DEFAULT_GRACE = 30.0
+_TOGETHER = 0.15
+"""Seconds that the status of a pod that is starting waits for what comes next."""
 
 
 class PodLife:
@@ -43,6 +45,7 @@ class PodLife:
         self._facts = _facts_of(pod, host)
         self._dirty = asyncio.Event()
         self._published: Object | None = None
+        self._arrived = asyncio.Event()
         self._ending = asyncio.Event()
         self._vanished = False
         self._sandbox: Sandbox | None = None
@@ -124,8 +127,8 @@ class PodLife:
         if not await self._admit():
             return
         place = await self._prepare()
-        sandbox = self._sandbox = await self._take_sandbox(place)
         self._lives = self._make_lives(place)
+        sandbox = self._sandbox = await self._take_sandbox(place)
         self._changed()
         running = asyncio.create_task(self._run_containers(sandbox))
         try:
@@ -250,9 +253,9 @@ class PodLife:
         sandbox = await self._host.sandboxes.adopt(self._uid)
         if sandbox is not None:
             return sandbox
-        self._forget_runs(place)
+        self._forget_runs()
         memory_volumes = place.volumes.memory_volumes()
-        for life in self._make_lives(place):
+        for life in self._lives:
             if life.state.role == "main" and (plan := await life.foresee()) is not None:
                 program = {"argv": plan.argv, "env": plan.env}
                 return await self._host.templates.create(
@@ -260,8 +263,8 @@ class PodLife:
                 )
         return await self._host.sandboxes.create(self._uid, memory_volumes)
 
-    def _forget_runs(self, place: PodPlace) -> None:
-        for life in self._make_lives(place):
+    def _forget_runs(self) -> None:
+        for life in self._lives:
             life.note_loss()
             state = life.state
             if state.role == "init" and state.terminated is not None:
@@ -416,12 +419,17 @@ class PodLife:
         ):
             facts.phase = "Running"
         self._dirty.set()
+        if not facts.is_starting:
+            self._arrived.set()
 
     async def _publish(self) -> None:
         """Write the status whenever it differs from what was last written."""
         failures = 0
         while True:
             await self._dirty.wait()
+            if not self._arrived.is_set():
+                # Nobody acts on the steps of a start: a quick one is told in one write.
+                await wait_until(self._arrived, self._host.clock, _TOGETHER)
             self._dirty.clear()
             status = make_status(
                 self._pod, self._facts, self._host.clock.now(), self._published or {}

@@ -90,6 +90,20 @@ class PodFacts:
     message: str = ""
     containers: list[ContainerState] = field(default_factory=list)
 
+    @property
+    def is_starting(self) -> bool:
+        """Nothing has gone wrong and not all are ready: the next change is near."""
+        if self.phase not in ("Pending", "Running") or self.reason:
+            return False
+        coming = ("ContainerCreating", "PodInitializing")
+        for state in self.containers:
+            broken = state.last is not None or (state.terminated is not None and not state.done)
+            if broken or (state.waiting is not None and state.waiting[0] not in coming):
+                return False
+            if state.waiting is not None and state.waiting[1]:
+                return False
+        return any(not state.ready for state in self.of_role("main", "sidecar"))
+
     def of_role(self, *roles: Role) -> list[ContainerState]:
         return [state for state in self.containers if state.role in roles]
 
