@@ -167,7 +167,9 @@ class Lifecycle:
         return Step(scene.replicas, 0, "nobody asks: the last pod goes next", again=scene.now)
 
     def _let_go(self, scene: Scene, parameters: Parameters) -> Step:
-        if parameters.retention and parameters.reachable:
+        if not parameters.reachable:
+            return Step(0, 0, "no request is meant for it any more")
+        if parameters.retention:
             end = self.since + parameters.retention
             if scene.now < end:
                 kept = format_duration(parameters.retention)

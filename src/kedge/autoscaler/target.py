@@ -13,6 +13,10 @@ from kedge.cluster.base import Object
 from kedge.reconcile import Key
 
 
+_LATE = 2
+"""Seconds for which reports may still tell of requests from before."""
+
+
 def key_of(deployment: Object) -> str:
     """The key under which gateways report on a Deployment: `namespace/private service`."""
     metadata = deployment["metadata"]
@@ -45,6 +49,7 @@ class Target:
         self._decider = Decider()
         self.lifecycle = Lifecycle(now, self.ready, self.replicas, proven=parameters.proven)
         self._template = deployment["spec"].get("template")
+        self._deaf_until = -1
 
     def resume(self, now: float) -> None:
         """Take over what was there before this autoscaler."""
@@ -56,8 +61,13 @@ class Target:
         windows = (self.parameters.stable_window, self.parameters.panic_window)
         self.parameters, self.key = parameters, key_of(deployment)
         self.replicas, self.ready = count_pods(deployment)
-        if (parameters.stable_window, parameters.panic_window) != windows:
+        let_go = before[2].reachable and not parameters.reachable
+        if let_go or (parameters.stable_window, parameters.panic_window) != windows:
             self._make_series()
+        if let_go:
+            # What it was asked before goes elsewhere now; who asks it by its tag begins anew.
+            self._decider, self.decision = Decider(), None
+            self._deaf_until = math.floor(now) + _LATE
         template = deployment["spec"].get("template")
         changed = template != self._template
         if changed:
@@ -66,6 +76,8 @@ class Target:
         return changed or before != (self.replicas, self.ready, self.parameters, self.key)
 
     def record(self, seconds: range, in_flight: float, rate: float) -> None:
+        if seconds[0] <= self._deaf_until:
+            return
         for second in seconds:
             self.in_flight.record(second, in_flight)
             self.rate.record(second, rate)
@@ -74,7 +86,7 @@ class Target:
 
     def cover(self, until: int | None) -> None:
         """The gateways have told of every second up to `until`."""
-        if until is not None and self.replicas > 0:
+        if until is not None and until > self._deaf_until and self.replicas > 0:
             self.in_flight.cover(until)
             self.rate.cover(until)
 

@@ -233,3 +233,22 @@ async def test_what_people_are_shown() -> None:
         assert gone == pytest.approx(foretold, abs=4)
         assert world.autoscaler.describe("elsewhere") == []
         assert world.autoscaler.describe("ns", "other") == []
+
+
+async def test_what_no_route_leads_to_goes_without_waiting_for_a_window() -> None:
+    async with a_world() as world:
+        world.open_gateway()
+        await world.create(replicas=2, min_scale=2)
+        world.loads = {KEY: (150, 100)}
+        await world.run(70)
+        unreachable: dict[str, Any] = {"serving.kedge.dev/reachability": "unreachable"}
+        await world.annotate(**unreachable)
+        await world.run(1)
+        world.loads = {}
+        assert await world.run(6) == 0
+        # By its tag it is woken, and then it has its window.
+        world.wake(KEY)
+        world.loads = {KEY: (1, 1)}
+        assert await world.run(5) == 1
+        world.loads = {}
+        assert await world.run(30) == 1

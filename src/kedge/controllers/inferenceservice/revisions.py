@@ -154,9 +154,10 @@ class Revisions:
                 self.workloads[name] = replace(workload, deployment=awake)
 
     async def _hold(self, workload: Workload, pods: int) -> None:
+        fewest = _count(workload, f"{names.AUTOSCALING}/min-scale")
         wanted: dict[str, str | None] = {
             names.REACHABILITY: "reachable",
-            names.FLOOR: str(pods) if pods else None,
+            names.FLOOR: str(pods) if pods > fewest else None,
             names.FLOOR_UNTIL: None,
         }
         await self.applier.annotate(DEPLOYMENT, workload.deployment, wanted)
