@@ -204,6 +204,7 @@ class Autoscaler:
         in_flight, _, held = self.traffic.latest(target.key)
         step = target.decide(
             now,
+            self.traffic.last_second(now),
             max(in_flight, held),
             watched_since=self.traffic.watched_since(now),
             keep=keep,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 from kedge.autoscaler.kpa import Decider, Decision, Load
@@ -94,13 +93,16 @@ class Target:
     def idle(self) -> bool:
         return self.in_flight.is_zero() and self.rate.is_zero()
 
-    def decide(self, now: float, waiting: float, *, watched_since: float | None, keep: str) -> Step:
+    def decide(
+        self, now: float, second: int, waiting: float, *, watched_since: float | None, keep: str
+    ) -> Step:
         """What is to be done now.
 
         Args:
+            second: the last one that the averages are to count.
             waiting: requests that are in flight at this moment.
         """
-        load = self._load(math.floor(now), 0.0 if self.ready else waiting)
+        load = self._load(second, 0.0 if self.ready else waiting)
         if load is not None:
             self.decision = self._decider.decide(now, load, self.ready, self.parameters)
         desired = None if self.decision is None else self.decision.desired

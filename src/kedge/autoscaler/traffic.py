@@ -68,6 +68,14 @@ class Traffic:
         slots = [one.slot for one in self._gateways.values() if one.slot is not None]
         return max(slots, default=None)
 
+    def last_second(self, now: float) -> int:
+        """The last second that is over, for averages: the newest reported one, if that is new.
+
+        Whether a report came just before or after a decision must not move an average.
+        """
+        until, second = self.until, math.floor(now)
+        return until if until is not None and abs(second - until) <= 1 else second
+
     def connect(self, name: str) -> None:
         gateway = self._gateways.setdefault(name, _Gateway())
         gateway.connections += 1
