@@ -11,7 +11,6 @@ from kedge.autoscaler.windows import Series
 from kedge.cluster.base import Object
 from kedge.reconcile import Key
 
-
 _LATE = 2
 """Seconds for which reports may still tell of requests from before."""
 
