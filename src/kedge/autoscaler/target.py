@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from kedge.autoscaler.kpa import Decider, Decision, Load
