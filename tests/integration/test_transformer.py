@@ -19,7 +19,7 @@ from tests.integration import trained
 from tests.integration.server_process import Served, environment, free_ports, serving
 
 from kedge.protocol.errors import InvalidInput, ModelNotReady
-from kedge.server import Model, PredictorConfig
+from kedge.server import Model, PredictorConfig, kserve
 from kedge.server.model import Headers
 from kedge.testing import EchoModel, Refused, ServedModels, serve
 
@@ -97,6 +97,65 @@ async def test_a_predictor_s_failure_is_not_the_client_s_fault() -> None:
             await front.predict({"instances": [1]})
     assert caught.value.status == 500
     assert "Model m failed" in caught.value.body["error"]
+
+
+@pytest.mark.parametrize("protocol", ["v1", "v2", "grpc-v2"])
+async def test_ready_only_while_the_predictor_is(protocol: str) -> None:
+    echo = EchoModel("m")
+    async with serve(echo) as behind:
+        config = to(behind, protocol, predictor_health_check=True)
+        async with serve(Transformer("m"), predictor=config) as front:
+            for path in ("/v2/health/ready", "/v2/models/m/ready", "/v1/models/m"):
+                assert (await front.json("GET", path))["ready"] is True
+            echo.ready = False
+            for path in ("/v2/models/m/ready", "/v1/models/m"):
+                with pytest.raises(Refused, match="Model with name m is not ready"):
+                    await front.json("GET", path)
+    if protocol != "v1":
+        return
+    async with serve(Transformer("m"), predictor=config) as front:
+        ask = front.http.get(f"{front.url}/v2/health/ready")
+        async with ask as answer:
+            assert (answer.status, await answer.json()) == (503, {"ready": False})
+
+
+async def test_explanations_come_from_the_explainer() -> None:
+    class Explaining(Model):
+        def explain(self, payload: Any, headers: Headers) -> Any:
+            return {"explanations": payload["instances"]}
+
+    async with serve(EchoModel("m")) as behind, serve(Explaining("m")) as beside:
+        model = Transformer("m")
+        async with serve(model, predictor=to(behind), explainer=to(beside)) as front:
+            assert await front.predict({"instances": [1]}) == {"predictions": [1], "seen": True}
+            answer = await front.predict({"instances": [1]}, verb="explain")
+    assert answer["explanations"] == [1]
+
+
+class Telling(kserve.Model):
+    """KServe's manner of saying headers."""
+
+    def postprocess(
+        self, result: Any, headers: Headers | None = None, response_headers: Any = None
+    ) -> Any:
+        response_headers["x-told"] = "yes"
+        response_headers["x-split"] = "a\r\nb: c"
+        response_headers["content-length"] = "1"
+        return result
+
+
+async def test_answers_have_the_headers_that_models_say() -> None:
+    echo = EchoModel("m")
+    async with serve(echo) as behind:
+        telling = Telling("m", return_response_headers=True)
+        async with serve(telling, predictor=to(behind)) as front:
+            url = f"{front.url}/v1/models/m:predict"
+            sent = {"x-request-id": "7"}
+            async with front.http.post(url, json={"instances": [1]}, headers=sent) as answer:
+                assert await answer.json() == {"predictions": [1]}
+                assert answer.headers["x-told"] == "yes"
+                assert answer.headers.getall("x-request-id") == ["7"]
+                assert "x-split" not in answer.headers and "b" not in answer.headers
 
 
 @pytest.mark.parametrize("protocol", ["v1", "v2", "grpc-v2"])

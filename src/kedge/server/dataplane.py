@@ -18,14 +18,20 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, cast
 
 import orjson
 
-from kedge.protocol.errors import InferenceError, InvalidInput, ServingError, Unsupported
+from kedge.protocol.errors import (
+    InferenceError,
+    InvalidInput,
+    ModelNotReady,
+    ServingError,
+    Unsupported,
+)
 from kedge.protocol.inference import InferRequest, InferResponse, ModelMetadata, ServerMetadata
 from kedge.protocol.open_inference import rest
 from kedge.server.batching import Job, Queue, took_too_long
 from kedge.server.execution import MODEL_FAULTS
 from kedge.server.joining import key_of, size_of
 from kedge.server.log import RequestLog, logger
-from kedge.server.model import ArrayModel, Headers, Model, row_count
+from kedge.server.model import ArrayModel, Headers, Model, RequestHeaders, row_count
 from kedge.server.repository import Entry, Repository
 from kedge.server.side.process import SideProcess
 from kedge.server.statistics import ModelStatistics, Statistics, added
@@ -33,6 +39,8 @@ from kedge.server.streaming import END, Talk, settled
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
+
+    from kedge.server.predictor import Predictor
 
 Verb = Literal["predict", "explain"]
 Answer = Any
@@ -56,6 +64,7 @@ class DataPlane:
 
     Attributes:
         crew: None where this process is the only one.
+        health: the predictor whose readiness counts with this server's own; mostly None.
         on_step: told of each step of a request that is not in a queue: its name, and when it
             began and ended (`time.perf_counter`); None when nobody listens.
         side: reads large JSON.
@@ -69,6 +78,7 @@ class DataPlane:
         self.repository = repository
         self.find: Callable[[str, str], Entry] = repository.find_ready
         self.statistics = Statistics(repository)
+        self.health: Predictor | None = None
         self.on_step: Callable[[str, float, float], None] | None = None
         self.side = SideProcess(repository.limits)
         self._version = version
@@ -82,6 +92,19 @@ class DataPlane:
 
     def ready_here(self) -> bool:
         return all(entry.model.ready for entry in self.repository.entries())
+
+    async def whole_ready(self) -> bool:
+        """The same, and the predictor behind them where that is asked for."""
+        ready = self.ready()
+        return ready if self.health is None or not ready else await self.health.ready()
+
+    async def check_ready(self, name: str, version: str = "") -> None:
+        """Raises `ModelNotReady` where the model, or what it forwards to, cannot answer."""
+        model = self.find(name, version).model
+        if self.health is not None:
+            predictor = model.predictor if model.forwards("predict") else None
+            if not await (predictor or self.health).ready(name):
+                raise ModelNotReady(name)
 
     def server_metadata(self) -> ServerMetadata:
         return ServerMetadata("kedge", self._version, EXTENSIONS)
@@ -249,7 +272,7 @@ class DataPlane:
         try:
             question = await step("preprocess", partial(model.preprocess, payload, headers))
             result = await step(verb, self._main_step(entry, verb, question, headers, deadline))
-            result = await step("postprocess", partial(model.postprocess, result, headers))
+            result = await step("postprocess", _asked(model.postprocess, result, headers))
             answer = _checked(model, payload, result)
             if verb == "predict":
                 metrics.inferences += 1
@@ -305,8 +328,8 @@ class DataPlane:
         model = entry.model
         method = model.predict if verb == "predict" else model.explain
         if inspect.iscoroutinefunction(method) or model.forwards(verb):
-            return partial(method, payload, headers)
-        return partial(self._synchronous, entry, partial(method, payload, headers), deadline)
+            return _asked(method, payload, headers)
+        return partial(self._synchronous, entry, _asked(method, payload, headers), deadline)
 
     async def _synchronous(
         self, entry: Entry, work: Callable[[], Any], deadline: float | None
@@ -321,6 +344,15 @@ class DataPlane:
             outcome, seconds = await entry.worker.run(work, deadline)
         entry.pace.note(seconds)
         return await outcome if inspect.isawaitable(outcome) else outcome
+
+
+def _asked(method: Callable[..., Any], payload: Any, headers: Headers) -> Callable[[], Any]:
+    """A step of a model; one in KServe's manner is given the answer's headers, too."""
+    if not isinstance(headers, RequestHeaders):
+        return partial(method, payload, headers)
+    if "response_headers" in inspect.signature(method).parameters:
+        return partial(method, payload, headers, response_headers=headers.response)
+    return partial(method, payload, headers)
 
 
 def _checked(model: Model, payload: Any, result: Any) -> Any:

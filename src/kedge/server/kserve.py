@@ -57,10 +57,18 @@ class PredictorProtocol(Enum):
 class Model(native.Model):
     """KServe's base class: one name, and attributes that say where the predictor is."""
 
-    def __init__(self, name: str, predictor_config: PredictorConfig | bool | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        predictor_config: PredictorConfig | bool | None = None,
+        return_response_headers: bool = False,
+    ) -> None:
+        """KServe's second argument has been a configuration, and is `return_response_headers`."""
         super().__init__(name)
         if isinstance(predictor_config, PredictorConfig):
             self.predictor_config = predictor_config
+        self.return_response_headers = return_response_headers or predictor_config is True
+        self.explainer_host: str | None = None
         self.protocol: str | PredictorProtocol = "v1"
 
     @property
@@ -78,7 +86,8 @@ class Model(native.Model):
     async def predict(
         self, payload: Any, headers: Headers | None = None, response_headers: Any = None
     ) -> Any:
-        forwarding = super().predict(payload, headers or {})
+        given = headers if headers is not None else {}
+        forwarding = super().predict(payload, given)
         return await forwarding
 
 

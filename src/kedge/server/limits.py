@@ -12,6 +12,7 @@ class Limits:
     """Attributes:
     json_bytes: largest JSON body.
     binary_bytes: largest body with binary tensors, and largest gRPC message.
+    send_bytes: largest gRPC message that is sent; 0 is no limit.
     head_bytes: request line and headers together.
     head_seconds: from the first byte of a request to the end of its headers.
     body_seconds: longest silence within a body.
@@ -25,6 +26,7 @@ class Limits:
 
     json_bytes: int = 16 * MIB
     binary_bytes: int = 64 * MIB
+    send_bytes: int = 0
     head_bytes: int = 64 * 1024
     head_seconds: float = 20.0
     body_seconds: float = 60.0

@@ -10,6 +10,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
@@ -90,6 +91,8 @@ def prepare(options: Options) -> None:
         configure_logging(options.log_config_file)
     elif options.configure_logging:
         configure(options.log_level, options.log_format)
+    for text in options.unheeded:
+        logger.warning("%s", text)
 
 
 def _run(options: Options) -> None:
@@ -113,9 +116,15 @@ def _run(options: Options) -> None:
             payloads=options.payloads,
             tracing=options.tracing,
             batcher_response=options.batcher_response,
+            access_log_format=options.access_log_format,
+            docs=options.docs,
+            explainer=options.explainer,
             loader=_loader(runtime, options),
             predictor=options.predictor,
         )
+        if options.executor_threads:
+            pool = ThreadPoolExecutor(options.executor_threads, "kedge")
+            asyncio.get_running_loop().set_default_executor(pool)
         server.bind()
         await server.serve(make_models(runtime, options))
 

@@ -37,6 +37,20 @@ if TYPE_CHECKING:
 Headers = dict[str, str]
 
 
+class RequestHeaders(Headers):
+    """The headers of a request whose model says some of its answer's, too.
+
+    Attributes:
+        response: the answer's.
+    """
+
+    __slots__ = ("response",)
+
+    def __init__(self, headers: Headers) -> None:
+        super().__init__(headers)
+        self.response: Headers = {}
+
+
 class Model:
     """One model behind a name.
 
@@ -47,10 +61,16 @@ class Model:
         predictor_config: the predictor that a model without a `predict` of its own forwards to;
             None means the server's (`--predictor_host`).
         predictor: the client of that predictor; the server sets it before it loads the model.
+        explainer: likewise, of who explains (`--explainer_host`), where that is another.
+        return_response_headers: the headers that its steps are given are `RequestHeaders`: what
+            is put into `headers.response` becomes headers of a REST answer. A predictor's are
+            in it; a step with a parameter `response_headers` gets it as that.
     """
 
     predictor_config: PredictorConfig | None = None
     predictor: Predictor | None = None
+    explainer: Predictor | None = None
+    return_response_headers = False
 
     def __init__(self, name: str, version: str = "") -> None:
         self.name = name
@@ -84,15 +104,17 @@ class Model:
                 "predictor to forward to.",
                 fix="Define predict, or start it with --predictor_host.",
             )
-        return self.predictor.predict(self.name, payload, headers)
+        told = headers.response if isinstance(headers, RequestHeaders) else None
+        return self.predictor.predict(self.name, payload, headers, told)
 
     def postprocess(self, result: Any, headers: Headers) -> Any:
         return result
 
     def explain(self, payload: Any, headers: Headers) -> Any:
-        if self.predictor is None:
+        explainer = self.explainer or self.predictor
+        if explainer is None:
             raise Unsupported(f"Model {self.name} does not explain: it has no explain method.")
-        return self.predictor.explain(self.name, payload, headers)
+        return explainer.explain(self.name, payload, headers)
 
     def forwards(self, verb: str) -> bool:
         """Whether `verb` is not the model's own, but asks its predictor."""

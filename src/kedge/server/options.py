@@ -23,6 +23,14 @@ if TYPE_CHECKING:
     from kedge.server.payloads.options import PayloadOptions
 
 _LOGGER_CERTIFICATES = "/etc/tls/logger"
+_UNHEEDED = {
+    "--max_threads": "gRPC needs no threads here.",
+    "--protocol": "every protocol is served; --predictor_protocol says what a predictor speaks.",
+}
+_CERTIFICATES = {
+    "--ssl_certfile": "KSERVE_TLS_CERT_FILE",
+    "--ssl_keyfile": "KSERVE_TLS_KEY_FILE",
+}
 _TRUE = {"y", "yes", "t", "true", "on", "1"}
 _FALSE = {"n", "no", "f", "false", "off", "0"}
 
@@ -45,6 +53,11 @@ class Options:
         batching: which requests are computed together.
         payloads: where what clients send and get is logged to.
         tracing: the environment asks for spans (OTEL_*).
+        access_log_format: of a line per HTTP request; empty is none.
+        docs: whether there is a page at `/docs`.
+        executor_threads: of the event loop's pool; 0 leaves Python's number.
+        explainer: where explanations are asked for, if not of the predictor.
+        unheeded: flags that mean nothing here, and why.
         batcher_response: V1 answers have the shape of KServe's batcher.
         unknown: arguments that no one reads; the server warns of them.
     """
@@ -72,6 +85,11 @@ class Options:
     payloads: PayloadOptions | None = None
     tracing: bool = False
     batcher_response: bool = False
+    access_log_format: str = ""
+    docs: bool = True
+    executor_threads: int = 0
+    explainer: PredictorConfig | None = None
+    unheeded: tuple[str, ...] = ()
     unknown: tuple[str, ...] = field(default=())
 
 
@@ -102,6 +120,7 @@ def _options(known: argparse.Namespace, unknown: list[str], env: Mapping[str, st
         DEFAULT_LIMITS,
         keep_alive_seconds=float(known.timeout_keep_alive),
         binary_bytes=known.grpc_max_receive_message_length or DEFAULT_LIMITS.binary_bytes,
+        send_bytes=known.grpc_max_send_message_length,
         concurrency=known.max_concurrency,
         waiting=known.max_queue,
         request_seconds=known.request_timeout,
@@ -130,6 +149,11 @@ def _options(known: argparse.Namespace, unknown: list[str], env: Mapping[str, st
         payloads=_payloads(known, env),
         tracing=is_asked_for(env),
         batcher_response=known.batcher_response,
+        access_log_format=known.access_log_format or "",
+        docs=known.enable_docs_url,
+        executor_threads=known.max_asyncio_workers,
+        explainer=_explainer(known),
+        unheeded=_unheeded(known, env),
         unknown=tuple(unknown),
     )
 
@@ -188,6 +212,16 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add("--event-loop", "--event_loop", choices=("auto", "asyncio", "uvloop"), default="auto")
     add("--timeout-keep-alive", type=float, default=DEFAULT_LIMITS.keep_alive_seconds)
     add("--grpc_max_receive_message_length", type=int, default=0, help="bytes; 64 MiB unless set")
+    add("--grpc_max_send_message_length", type=_count, default=0, help="bytes; no limit unless set")
+    add("--max_asyncio_workers", type=_count, default=0, help="threads of the event loop's pool")
+    add("--enable_docs_url", type=_boolean, nargs="?", const=True, default=True,
+        help="the page at /docs")  # fmt: skip
+    add("--access_log_format", default="",
+        help="a line per HTTP request, such as '%%(h)s %%(r)s %%(s)s'")  # fmt: skip
+    for flag in _UNHEEDED:
+        add(flag, default=None, help=argparse.SUPPRESS)
+    for flag in _CERTIFICATES:
+        add(flag, default="", help=argparse.SUPPRESS)
     add("--grace-period", type=float, default=30.0, help="seconds to end requests after SIGTERM")
     add("--log_config_file", default=None, help="configuration of logging: JSON, YAML or INI")
     add("--log_format", "--log-format", choices=("text", "json"), default="text",
@@ -197,6 +231,9 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add("--predictor_use_ssl", type=_boolean, nargs="?", const=True, default=False)
     add("--predictor_request_timeout_seconds", type=float, default=600.0)
     add("--predictor_request_retries", type=int, default=0)
+    add("--enable_predictor_health_check", action="store_true",
+        help="ready only while the predictor is")  # fmt: skip
+    add("--explainer_host", default=None, help="host[:port] that explanations are asked of")
     add("--batching", type=_boolean, nargs="?", const=True, default=None,
         help="compute requests together: false never; true also models not known to allow it, "
         "if they pass the comparison at warm-up")  # fmt: skip
@@ -275,7 +312,35 @@ def _predictor(known: argparse.Namespace) -> PredictorConfig | None:
         predictor_use_ssl=known.predictor_use_ssl,
         predictor_request_timeout_seconds=known.predictor_request_timeout_seconds,
         predictor_request_retries=known.predictor_request_retries,
+        predictor_health_check=known.enable_predictor_health_check,
     )
+
+
+def _explainer(known: argparse.Namespace) -> PredictorConfig | None:
+    if not known.explainer_host:
+        return None
+    return PredictorConfig(
+        predictor_host=known.explainer_host,
+        predictor_use_ssl=known.predictor_use_ssl,
+        predictor_request_timeout_seconds=known.predictor_request_timeout_seconds,
+        predictor_request_retries=known.predictor_request_retries,
+    )
+
+
+def _unheeded(known: argparse.Namespace, env: Mapping[str, str]) -> tuple[str, ...]:
+    """Flags of KServe's server that have no counterpart; one that promises TLS is refused."""
+    for flag, variable in _CERTIFICATES.items():
+        if getattr(known, flag.strip("-")) or env.get(variable):
+            raise BadUsage(
+                f"{flag} ({variable}): this server does not speak TLS.",
+                fix="Leave it out, and let the gateway in front of it hold the certificate.",
+            )
+    if known.access_log_format:
+        from kedge.server.http.access import check_format
+
+        check_format(known.access_log_format)
+    given = [flag for flag in _UNHEEDED if getattr(known, flag.strip("-")) is not None]
+    return tuple(f"{flag} has no effect: {_UNHEEDED[flag]}" for flag in given)
 
 
 def _names(text: str) -> list[str]:

@@ -47,13 +47,23 @@ FORWARDED = frozenset(
 )  # fmt: skip
 """Who asks, and which request and trace it belongs to; a client's other headers stay here."""
 
-_INFER = "/inference.GRPCInferenceService/ModelInfer"
+_SERVICE = "/inference.GRPCInferenceService/"
+_INFER = _SERVICE + "ModelInfer"
 _CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _UNLIMITED = -1
+_HEALTH_SECONDS = 5.0
 _KEPT_CONNECTIONS = 1024
 _BACKOFF = Backoff(initial=0.1, limit=1.0)
 
 Answer = TypeVar("Answer")
+Told = dict[str, str] | None
+"""Where the headers of an answer go, if anywhere."""
+
+_NOT_TOLD = frozenset(
+    {"connection", "content-length", "content-type", "date", "keep-alive", "server",
+     "transfer-encoding", "content-encoding", rest.LENGTH_HEADER}
+)  # fmt: skip
+"""Headers of a predictor's answer that are of its connection or body only."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +76,7 @@ class PredictorConfig:
         predictor_request_timeout_seconds: for one attempt.
         predictor_request_retries: further attempts when the predictor cannot be reached or
             answers that it is not ready.
+        predictor_health_check: who asks whether this server is ready is told of the predictor.
     """
 
     predictor_host: str
@@ -73,6 +84,7 @@ class PredictorConfig:
     predictor_use_ssl: bool = False
     predictor_request_timeout_seconds: float = 600.0
     predictor_request_retries: int = 0
+    predictor_health_check: bool = False
 
     def __post_init__(self) -> None:
         if self.predictor_protocol.lower() not in PROTOCOLS:
@@ -85,9 +97,15 @@ class PredictorConfig:
 class Predictor(Protocol):
     """A predictor elsewhere."""
 
-    async def predict(self, model: str, payload: Any, headers: Mapping[str, str]) -> Any: ...
+    async def predict(
+        self, model: str, payload: Any, headers: Mapping[str, str], told: Told = None
+    ) -> Any:
+        """The answer; its headers are put into `told`."""
 
     async def explain(self, model: str, payload: Any, headers: Mapping[str, str]) -> Any: ...
+
+    async def ready(self, model: str = "") -> bool:
+        """Whether the model, or the server, says that it is; no answer is no."""
 
     async def close(self) -> None: ...
 
@@ -114,22 +132,27 @@ class RestPredictor:
         self._v2 = config.predictor_protocol.lower() == "v2"
         self._session: aiohttp.ClientSession | None = None
 
-    async def predict(self, model: str, payload: Any, headers: Mapping[str, str]) -> Any:
+    async def predict(
+        self, model: str, payload: Any, headers: Mapping[str, str], told: Told = None
+    ) -> Any:
         if not self._v2:
-            return await self._v1(f"{self._base}/v1/models/{model}:predict", payload, headers)
+            url = f"{self._base}/v1/models/{model}:predict"
+            return await self._v1(url, payload, headers, told)
         body, json_length = _v2_body(payload)
         sent = forwarded(headers) | {"content-type": "application/json"}
         if json_length is not None:
             sent |= {"content-type": "application/octet-stream"}
             sent |= {rest.LENGTH_HEADER: str(json_length)}
         url = f"{self._base}/v2/models/{model}/infer"
-        answer, length = await self._post(url, body, sent)
+        answer, length = await self._post(url, body, sent, told)
         return _decode_v2(answer, int(length) if length else None, url)
 
     async def explain(self, model: str, payload: Any, headers: Mapping[str, str]) -> Any:
         return await self._v1(f"{self._base}/v1/models/{model}:explain", payload, headers)
 
-    async def _v1(self, url: str, payload: Any, headers: Mapping[str, str]) -> Any:
+    async def _v1(
+        self, url: str, payload: Any, headers: Mapping[str, str], told: Told = None
+    ) -> Any:
         if isinstance(payload, InferRequest):
             raise InvalidInput(
                 "The request is Open Inference, but this transformer's predictor speaks V1.",
@@ -137,14 +160,14 @@ class RestPredictor:
             )
         body = payload if isinstance(payload, bytes) else v1.encode_response(payload)
         sent = forwarded(headers) | {"content-type": "application/json"}
-        answer, _ = await self._post(url, body, sent)
+        answer, _ = await self._post(url, body, sent, told)
         try:
             return orjson.loads(answer)
         except orjson.JSONDecodeError as error:
             raise BadGateway(f"The predictor at {url} answered with what is not JSON.") from error
 
     async def _post(
-        self, url: str, body: bytes, headers: Mapping[str, str]
+        self, url: str, body: bytes, headers: Mapping[str, str], told: Told
     ) -> tuple[bytes, str | None]:
         """The body of a good answer, and its length header."""
         session = self._session = self._session or self._open()
@@ -154,9 +177,27 @@ class RestPredictor:
                 raw = await answer.read()
                 if answer.status >= 400:
                     raise _refused(answer.status, raw, url)
+                if told is not None:
+                    named = {name.lower(): value for name, value in answer.headers.items()}
+                    told.update((name, named[name]) for name in named if name not in _NOT_TOLD)
                 return raw, answer.headers.get(rest.LENGTH_HEADER)
 
         return await self._attempts(url, once)
+
+    async def ready(self, model: str = "") -> bool:
+        import aiohttp
+
+        if self._v2:
+            path = f"/v2/models/{model}/ready" if model else "/v2/health/ready"
+        else:
+            path = f"/v1/models/{model}" if model else "/"
+        session = self._session = self._session or self._open()
+        limit = aiohttp.ClientTimeout(total=_HEALTH_SECONDS)
+        try:
+            async with session.get(self._base + path, timeout=limit) as answer:
+                return answer.status == 200
+        except (aiohttp.ClientError, TimeoutError):
+            return False
 
     async def _attempts(self, url: str, once: Callable[[], Awaitable[Answer]]) -> Answer:
         import aiohttp
@@ -203,13 +244,36 @@ class GrpcPredictor:
         self._channel: grpc.aio.Channel | None = None
         self._infer: Any = None
 
-    async def predict(self, model: str, payload: Any, headers: Mapping[str, str]) -> Any:
+    async def predict(
+        self, model: str, payload: Any, headers: Mapping[str, str], told: Told = None
+    ) -> Any:
         from kedge.protocol.open_inference import grpc as codec
 
         request = _open_inference(payload, model)
         message = codec.encode_request(request, raw=request.raw or _needs_raw(request))
         message.model_name = model
         return codec.decode_response(await self._call(message, headers))
+
+    async def ready(self, model: str = "") -> bool:
+        if self._channel is None:
+            self._open()
+        import grpc.aio
+
+        from kedge.protocol.open_inference import messages as m
+
+        assert self._channel is not None
+        request: Any = m.ModelReadyRequest(name=model) if model else m.ServerReadyRequest()
+        answer: Any = m.ModelReadyResponse if model else m.ServerReadyResponse
+        method = _SERVICE + ("ModelReady" if model else "ServerReady")
+        ask = self._channel.unary_unary(
+            method,
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=answer.FromString,
+        )
+        try:
+            return bool((await ask(request, timeout=_HEALTH_SECONDS)).ready)
+        except grpc.aio.AioRpcError:
+            return False
 
     async def explain(self, model: str, payload: Any, headers: Mapping[str, str]) -> Any:
         raise Unsupported("Explanations are V1 over REST; this transformer's predictor is gRPC.")

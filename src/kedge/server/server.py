@@ -40,6 +40,7 @@ from kedge.server.repository import Loader, Repository
 
 if TYPE_CHECKING:
     from kedge.server.grpc.service import GrpcServer
+    from kedge.server.http.access import AccessLog
     from kedge.server.payloads.options import PayloadOptions
     from kedge.server.tracing import Tracing
 
@@ -78,11 +79,15 @@ class ModelServer:
         payloads: PayloadOptions | None = None,
         tracing: bool = False,
         batcher_response: bool = False,
+        access_log_format: str = "",
+        docs: bool = True,
         loader: Loader | None = None,
         predictor: PredictorConfig | None = None,
+        explainer: PredictorConfig | None = None,
     ) -> None:
         self.metrics = Metrics()
         self._predictor = predictor
+        self._explainer = explainer
         self._predictors = Predictors()
         self.repository = Repository(
             self.metrics,
@@ -97,31 +102,35 @@ class ModelServer:
         self._grpc: GrpcServer | None = None
         self._stop = asyncio.Event()
         self._signals = 0
-        self._tracing: Tracing | None = None
-        self._assemble(limits, latency_log, log_format, payloads, tracing, batcher_response)
-
-    def _assemble(
-        self,
-        limits: Limits,
-        latency_log: bool,
-        log_format: LogForm,
-        payloads: PayloadOptions | None,
-        tracing: bool,
-        batcher_response: bool,
-    ) -> None:
-        self._limits = limits
-        self._log = RequestLog(form=log_format) if latency_log else None
-        self.dataplane = DataPlane(self.repository, version=__version__, log=self._log)
+        self._log_format: LogForm = log_format
         self._payloads = payloads
-        if tracing and self._tracing is None:
+        self._traced = tracing
+        self._tracing: Tracing | None = None
+        self._batcher_response = batcher_response
+        self._access_format = access_log_format
+        self._access: AccessLog | None = None
+        self._docs = docs
+        self._assemble(limits, latency_log)
+
+    def _assemble(self, limits: Limits, latency_log: bool) -> None:
+        self._limits = limits
+        self._log = RequestLog(form=self._log_format) if latency_log else None
+        self.dataplane = DataPlane(self.repository, version=__version__, log=self._log)
+        if self._predictor is not None and self._predictor.predictor_health_check:
+            self.dataplane.health = self._predictors.of(self._predictor)
+        if self._traced and self._tracing is None:
             from kedge.server.tracing import start
 
             self._tracing = start(os.environ)
-        self._observer = observe(payloads, self._tracing, self.metrics)
         if self._tracing is not None:
             self.dataplane.on_step = self._tracing.step
+        self._observer = observe(self._payloads, self._tracing, self.metrics)
+        self._shared = Shared(self._uvicorn_config(), self._inference(limits), limits)
+
+    def _inference(self, limits: Limits) -> Inference:
+        """What answers predictions, with what is asked for around it."""
         inference = Inference(self.dataplane, limits)
-        if batcher_response:
+        if self._batcher_response:
             from kedge.server.http.batcher_shape import ShapedInference
 
             inference = ShapedInference(self.dataplane, limits)
@@ -129,13 +138,17 @@ class ModelServer:
             from kedge.server.http.observed import ObservedInference
 
             inference = ObservedInference(inference, self.dataplane, limits, self._observer)
-        self._shared = Shared(self._uvicorn_config(), inference, limits)
+        return inference
 
     def _attach(self, model: Model) -> Model:
-        """A model that forwards gets the client of its predictor."""
+        """A model that forwards gets the client of its predictor, and of its explainer."""
         config = model.predictor_config or self._predictor
         if config is not None and model.predictor is None:
             model.predictor = self._predictors.of(config)
+        if host := getattr(model, "explainer_host", None):
+            model.explainer = self._predictors.of(PredictorConfig(host))
+        elif self._explainer is not None and model.explainer is None:
+            model.explainer = self._predictors.of(self._explainer)
         return model
 
     def _make(self, loader: Loader, name: str) -> Model:
@@ -167,7 +180,11 @@ class ModelServer:
         """Imports the rest of REST when it is first asked for, and takes its place."""
         from kedge.server.http.app import make_app
 
-        app = make_app(self.dataplane, self.metrics, self._limits, self._observer)
+        app = make_app(self.dataplane, self.metrics, self._limits, self._observer, docs=self._docs)
+        if self._access is not None:
+            from kedge.server.http.access import Logged
+
+            app = Logged(app, self._access)
         self._shared.config.loaded_app = app
         for connection in list(self._shared.state.connections):
             connection.app = app  # type: ignore[union-attr]  # all are ours
@@ -203,14 +220,14 @@ class ModelServer:
             self._address = options.bind_address
         self._predictor = self._predictor or options.predictor
         self.repository.configure(options.limits, options.batching)
-        self._assemble(
-            options.limits,
-            options.enable_latency_logging,
-            options.log_format,
-            options.payloads or self._payloads,
-            options.tracing,
-            options.batcher_response,
-        )
+        self._explainer = self._explainer or options.explainer
+        self._log_format = options.log_format
+        self._payloads = options.payloads or self._payloads
+        self._traced = self._traced or options.tracing
+        self._batcher_response = self._batcher_response or options.batcher_response
+        self._access_format = options.access_log_format or self._access_format
+        self._docs = self._docs and options.docs
+        self._assemble(options.limits, options.enable_latency_logging)
         return options
 
     def _run(self, models: Sequence[Model], options: Options) -> None:
@@ -278,13 +295,21 @@ class ModelServer:
         if self._observer is not None and self._observer.payloads is not None:
             self._observer.payloads.named(f"http://{gethostname()}:{self.http_port}/")
         connect = self._grpc.connect if self._grpc is not None else None
-        await self._door.open(lambda: Connection(self._shared, loop), connect)
+        await self._door.open(self._connections(loop), connect)
         logger.info(
             "serving %s on http port %d%s",
             ", ".join(self.repository.names()) or "no model yet",
             self.http_port,
             f" and grpc port {self.grpc_port}" if self._grpc is not None else "",
         )
+
+    def _connections(self, loop: asyncio.AbstractEventLoop) -> Factory:
+        if not self._access_format:
+            return lambda: Connection(self._shared, loop)
+        from kedge.server.http.access import AccessLog, LoggedConnection
+
+        access = self._access = AccessLog(self._access_format, loop)
+        return lambda: LoggedConnection(self._shared, loop, access)
 
     @property
     def http_port(self) -> int:
@@ -341,5 +366,6 @@ class ModelServer:
             await self._observer.close()
         await self.dataplane.side.close()
         await asyncio.sleep(0)
-        if self._log is not None:
-            self._log.flush()
+        for log in (self._log, self._access):
+            if log is not None:
+                log.flush()

@@ -162,6 +162,7 @@ async def serve(
     limits: Limits = DEFAULT_LIMITS,
     payloads: PayloadOptions | None = None,
     tracing: bool = False,
+    explainer: PredictorConfig | None = None,
 ) -> AsyncIterator[ServedModels]:
     """`models` over REST and gRPC on free ports of this machine, until the block ends."""
     server = ModelServer(
@@ -173,6 +174,7 @@ async def serve(
         predictor=predictor,
         payloads=payloads,
         tracing=tracing,
+        explainer=explainer,
     )
     async with server.running(models), aiohttp.ClientSession() as http:
         yield ServedModels(

@@ -9,7 +9,7 @@ import pytest
 
 from kedge.server.errors import BadUsage, ModelLoadFailed, PortInUse
 from kedge.server.main import RUNTIMES, find_runtime, serve
-from kedge.server.options import parse
+from kedge.server.options import parse, parse_script
 from kedge.server.ports import bind, find_holder, listen
 
 
@@ -18,7 +18,70 @@ def test_kserve_s_arguments_are_understood() -> None:
     options = parse([*arguments, "--nthread=1", "--workers=2", "--max_threads", "4"], {})
     assert (options.runtime, options.model_name, options.http_port) == ("xgboost", "m", 8080)
     assert options.bind_address == "0.0.0.0"
-    assert options.unknown == ("--workers=2", "--max_threads", "4")
+    assert "--max_threads" not in options.unknown
+    assert options.unheeded == ("--max_threads has no effect: gRPC needs no threads here.",)
+
+
+def test_every_flag_of_kserve_s_is_known() -> None:
+    values = {"--event-loop": "asyncio", "--predictor_protocol": "v2", "--log_config_file": "x"}
+    switches = {"--enable_predictor_health_check"}
+    flags = [
+        "--http_port", "--grpc_port", "--workers", "--max_threads", "--max_asyncio_workers",
+        "--enable_grpc", "--enable_docs_url", "--enable_latency_logging", "--configure_logging",
+        "--log_config_file", "--access_log_format", "--event-loop", "--timeout-keep-alive",
+        "--model_name", "--predictor_host", "--protocol", "--predictor_protocol",
+        "--predictor_use_ssl", "--predictor_request_timeout_seconds", "--predictor_request_retries",
+        "--enable_predictor_health_check", "--grpc_max_send_message_length",
+        "--grpc_max_receive_message_length", "--explainer_host",
+    ]  # fmt: skip
+    given = [one if one in switches else f"{one}={values.get(one, '1')}" for one in flags]
+    options = parse(["sklearn", *given], {})
+    assert [one for one in options.unknown if not one.startswith("--workers")] == []
+    assert options.predictor is not None and options.predictor.predictor_health_check
+    assert options.explainer is not None and options.explainer.predictor_protocol == "v1"
+    assert (options.limits.send_bytes, options.executor_threads) == (1, 1)
+    assert len(options.unheeded) == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "env"),
+    [(["--ssl_certfile=a"], {}), ([], {"KSERVE_TLS_KEY_FILE": "k"})],
+)
+def test_tls_is_refused_and_not_forgotten(flags: list[str], env: dict[str, str]) -> None:
+    with pytest.raises(BadUsage, match="does not speak TLS"):
+        parse(["sklearn", *flags], env)
+
+
+def test_payload_flags_are_those_of_kserve_s_agent() -> None:
+    flags = ["--log-url=http://sink", "--log-mode=request", "--source-uri=pod", "--namespace=ns"]
+    flags += ["--inference-service=iris", "--component=predictor", "--endpoint=default"]
+    flags += ["--metadata-headers=a,b", "--metadata-annotations=k=v,w,x=y"]
+    flags += ["--logger-ca-cert-file=ca.crt", "--logger-tls-skip-verify=true"]
+    payloads = parse(["sklearn", *flags], {}).payloads
+    assert payloads is not None
+    assert (payloads.mode, payloads.source, payloads.namespace) == ("request", "pod", "ns")
+    assert (payloads.inference_service, payloads.component) == ("iris", "predictor")
+    assert payloads.metadata_headers == ("a", "b")
+    assert payloads.annotations == (("k", "v,w"), ("x", "y"))
+    assert (payloads.ca_file, payloads.skip_verify) == ("/etc/tls/logger/ca.crt", True)
+    assert parse(["sklearn"], {}).payloads is None
+    assert parse_script(["--log-url=file:///x", "--log-namespace=n"], {}).payloads is not None
+    with pytest.raises(BadUsage, match="object stores"):
+        parse(["sklearn", "--log-url=s3://b"], {})
+
+
+@pytest.mark.parametrize(
+    ("env", "asked"),
+    [
+        ({}, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c"}, True),
+        ({"OTEL_TRACES_EXPORTER": "otlp"}, True),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c", "OTEL_TRACES_EXPORTER": "none"}, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c", "OTEL_SDK_DISABLED": "true"}, False),
+    ],
+)
+def test_traces_are_asked_for_by_the_environment(env: dict[str, str], asked: bool) -> None:
+    assert parse(["sklearn"], env).tracing is asked
 
 
 def test_batching_and_limits_are_options() -> None:

@@ -553,6 +553,9 @@ class GrpcConnection(asyncio.Protocol):
         if stream.id not in self._streams:
             return
         size = len(message) + _PREFIX.size
+        if 0 < self._limits.send_bytes < len(message):
+            self._fail(stream, _too_large_to_send(len(message), self._limits.send_bytes))
+            return
         self._write_headers(stream.id, head.response(stream.request_id))
         if size <= self._frame_size and size <= stream.window and size <= self._send_window:
             stream.window -= size
@@ -693,3 +696,11 @@ def _decompress(message: memoryview, encoding: bytes, limit: int) -> bytes:
 
 def _too_large(limit: int) -> PayloadTooLarge:
     return PayloadTooLarge(f"The message is larger than this server takes ({limit // MIB} MiB).")
+
+
+def _too_large_to_send(size: int, limit: int) -> GrpcFailure:
+    return GrpcFailure(
+        GrpcCode.RESOURCE_EXHAUSTED,
+        f"The answer has {size} bytes, but this server sends {limit} "
+        "(--grpc_max_send_message_length).",
+    )

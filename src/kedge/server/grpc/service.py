@@ -193,12 +193,12 @@ class Service:
     def server_live(self, request: messages.ServerLiveRequest) -> Message:
         return messages.ServerLiveResponse(live=True)
 
-    def server_ready(self, request: messages.ServerReadyRequest) -> Message:
-        return messages.ServerReadyResponse(ready=self._dataplane.ready())
+    async def server_ready(self, request: messages.ServerReadyRequest) -> Message:
+        return messages.ServerReadyResponse(ready=await self._dataplane.whole_ready())
 
-    def model_ready(self, request: messages.ModelReadyRequest) -> Message:
+    async def model_ready(self, request: messages.ModelReadyRequest) -> Message:
         try:
-            self._dataplane.find(request.name, request.version)
+            await self._dataplane.check_ready(request.name, request.version)
         except ModelNotReady:
             return messages.ModelReadyResponse(ready=False)
         return messages.ModelReadyResponse(ready=True)

@@ -21,13 +21,14 @@ from kedge.protocol.compression import decompress
 from kedge.protocol.errors import ModelNotReady, ServingError
 from kedge.server.dataplane import DataPlane
 from kedge.server.http import cloudevents, openapi
-from kedge.server.http.inference import encode_v1
+from kedge.server.http.inference import encode_v1, header_lines
 from kedge.server.http.presence import while_present
 from kedge.server.http.reply import error_reply
 from kedge.server.http.streaming import Streaming
 from kedge.server.limits import Limits
 from kedge.server.log import logger
 from kedge.server.metrics import Metrics, page
+from kedge.server.model import RequestHeaders
 from kedge.server.observing import Observer
 from kedge.server.request_id import NAME, chosen
 
@@ -35,13 +36,20 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 def make_app(
-    dataplane: DataPlane, metrics: Metrics, limits: Limits, observer: Observer | None = None
+    dataplane: DataPlane,
+    metrics: Metrics,
+    limits: Limits,
+    observer: Observer | None = None,
+    *,
+    docs: bool = True,
 ) -> ASGIApp:
     """The ASGI application over `dataplane`."""
     rest = Rest(dataplane, metrics, limits)
     app: ASGIApp = Starlette(
         routes=[
-            Route(path, _guarded(handler), methods=[verb]) for verb, path, handler in rest.table()
+            Route(path, _guarded(handler), methods=[verb])
+            for verb, path, handler in rest.table()
+            if docs or path != "/docs"
         ],
         exception_handlers={HTTPException: _http_error, Exception: _unexpected},
     )
@@ -129,7 +137,7 @@ class Rest:
         return _json({"live": True})
 
     async def ready(self, request: Request) -> Response:
-        ready = self._dataplane.ready()
+        ready = await self._dataplane.whole_ready()
         return _json({"ready": ready}, 200 if ready else 503)
 
     async def list_models(self, request: Request) -> Response:
@@ -137,7 +145,7 @@ class Rest:
 
     async def model_ready(self, request: Request) -> Response:
         name, version = _model(request)
-        self._dataplane.find(name, version)
+        await self._dataplane.check_ready(name, version)
         return _json({"name": name, "ready": True})
 
     async def server_metadata(self, request: Request) -> Response:
@@ -215,11 +223,9 @@ class Rest:
             event = cloudevents.read(request.headers, payload)
             payload = event.data if event is not None else payload
             request_id = request.scope["request_id"]
+            asked = RequestHeaders(dict(request.headers))
             answer = await while_present(
-                request,
-                self._dataplane.answer(
-                    entry, "explain", payload, request_id, dict(request.headers)
-                ),
+                request, self._dataplane.answer(entry, "explain", payload, request_id, asked)
             )
         except ServingError as error:
             entry.metrics.errors[error.reason] += 1
@@ -230,6 +236,8 @@ class Rest:
         body = encode_v1(answer)
         if event is not None:
             body, headers = cloudevents.answer(event, entry.model.name, answer)
+        told = header_lines(asked.response).decode("latin-1").splitlines()
+        headers |= dict(line.split(": ", 1) for line in told)
         return Response(body, headers=headers)
 
 

@@ -23,7 +23,7 @@ from kedge.server.http.reply import BINARY, JSON, Reply, error_reply, named
 from kedge.server.http.slices import is_large, json_pieces, response_pieces
 from kedge.server.limits import Limits
 from kedge.server.log import logger
-from kedge.server.model import ArrayModel, Model
+from kedge.server.model import ArrayModel, Model, RequestHeaders
 from kedge.server.repository import Entry
 from kedge.server.request_id import chosen, passed_on
 from kedge.server.side import SIDE_BYTES
@@ -34,6 +34,11 @@ _V2 = re.compile(rb"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer/?")
 _V1 = re.compile(rb"/v1/models/([^/]+):predict")
 _ORIGIN = re.compile(rb"^https?://[^/]*", re.IGNORECASE)
 """Clients of a proxy name the whole URL, and a proxy may leave it so."""
+_OURS = frozenset(
+    {"connection", "content-length", "content-type", "date", "transfer-encoding", "x-request-id",
+     LENGTH.decode()}
+)  # fmt: skip
+_HEADER = re.compile(r"[\w!#$%&'*+.^`|~-]+: [^\r\n\0]*", re.ASCII)
 _MANY_TARGETS = 1024
 
 
@@ -125,6 +130,9 @@ class Inference:
         model_headers = None
         if not call.entry.plain:
             model_headers = text_headers(headers) | passed_on(call.request_id)
+            if call.entry.model.return_response_headers:
+                model_headers = RequestHeaders(model_headers)
+                call.told = model_headers.response
         return self._dataplane.begin(call.entry, payload, call.request_id, model_headers)
 
     async def _aside(self, call: Call, headers: Headers, body: bytes | list[bytes]) -> Reply:
@@ -167,13 +175,14 @@ class Inference:
 class Call:
     """One request of a model, and how its answer is sent."""
 
-    __slots__ = ("entry", "event", "request_id", "target")
+    __slots__ = ("entry", "event", "request_id", "target", "told")
 
     def __init__(self, entry: Entry, target: Target, request_id: str) -> None:
         self.entry = entry
         self.target = target
         self.request_id = request_id
         self.event: Event | None = None
+        self.told: dict[str, str] | None = None
 
     def settled(self, job: Job) -> Reply | Coroutine[Any, Any, Reply]:
         try:
@@ -227,6 +236,10 @@ class Call:
     ) -> Reply:
         if json_length is not None:
             content_type, extra = BINARY, b"%s: %d\r\n" % (LENGTH, json_length)
+        if self.told:
+            extra += header_lines(self.told)
+            if self.target.protocol == "v1":
+                content_type = said_type(self.told) or content_type
         self.entry.metrics.requests[self.target.protocol, 200] += 1
         extra += b"x-request-id: %b\r\n" % self.request_id.encode("latin-1")
         return Reply(200, body, content_type, extra)
@@ -286,6 +299,24 @@ def encode_v1(outcome: Any) -> bytes:
     if isinstance(outcome, InferResponse):
         return b"".join(rest.encode_response(outcome)[0])
     return v1.encode_response(outcome)
+
+
+def header_lines(told: dict[str, str]) -> bytes:
+    """Headers that a model wants its answer to have; what the connection says stays its own."""
+    lines = [
+        f"{name}: {value}\r\n"
+        for name, value in told.items()
+        if name.lower() not in _OURS and _HEADER.fullmatch(f"{name}: {value}")
+    ]
+    return "".join(lines).encode("latin-1", "replace")
+
+
+def said_type(told: dict[str, str]) -> bytes:
+    """The content type that a model wants its answer to have; empty when it says none."""
+    found = next((value for name, value in told.items() if name.lower() == "content-type"), "")
+    return (
+        found.encode("latin-1", "replace") if _HEADER.fullmatch(f"content-type: {found}") else b""
+    )
 
 
 def text_headers(headers: Fields) -> dict[str, str]:
