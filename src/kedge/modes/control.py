@@ -31,6 +31,10 @@ from kedge.settings.local import LocalSettings
 from kedge.settings.serving import CONFIG_MAP_NAME, ServingConfig
 
 
+_REST = 0.05
+"""Seconds between two looks at one service: a start changes some ten objects within as many."""
+
+
 class StoredConfig:
     """The `inferenceservice-config` ConfigMap of the store, parsed once per version."""
 
@@ -69,6 +73,7 @@ async def run_control(settings: LocalSettings) -> None:
         config,
         cluster_domain=settings.cluster_domain,
         namespace=settings.namespace,
+        rest=_REST,
     )
     usage = ProcessUsage(PodProcesses(settings.pods_dir))
     workloads = Workloads(cluster, usage=usage)

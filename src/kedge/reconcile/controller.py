@@ -47,7 +47,12 @@ class Result:
 
 
 class Controller:
-    """Runs `reconcile` for every enqueued key."""
+    """Runs `reconcile` for every enqueued key.
+
+    Args:
+        rest: seconds for which a key that was reconciled is left alone: its own writes come back
+            as changes, and what changes together is looked at together.
+    """
 
     def __init__(
         self,
@@ -57,17 +62,20 @@ class Controller:
         workers: int = 4,
         backoff: Backoff = Backoff(),  # noqa: B008 (immutable)
         clock: Clock = SYSTEM_CLOCK,
+        rest: float = 0.0,
     ) -> None:
         self.name = name
         self._reconcile = reconcile
         self._workers = workers
         self._backoff = backoff
         self._clock = clock
+        self._rest = rest
         self._queue: deque[Key] = deque()
         self._queued: set[Key] = set()
         self._active: set[Key] = set()
         self._failures: dict[Key, int] = {}
         self._due: dict[Key, float] = {}
+        self._rested: dict[Key, float] = {}
         self._schedule: list[tuple[float, Key]] = []
         self._work = asyncio.Semaphore(0)
         self._rescheduled = asyncio.Event()
@@ -96,6 +104,9 @@ class Controller:
         if due >= self._due.get(key, float("inf")):
             return
         self._due[key] = due
+        self._plan(due, key)
+
+    def _plan(self, due: float, key: Key) -> None:
         heapq.heappush(self._schedule, (due, key))
         if self._schedule[0] == (due, key):
             self._rescheduled.set()
@@ -106,6 +117,9 @@ class Controller:
             now = self._clock.monotonic()
             while self._schedule and self._schedule[0][0] <= now:
                 due, key = heapq.heappop(self._schedule)
+                if self._rested.get(key) == due:
+                    del self._rested[key]
+                    self._release(key)
                 if self._due.get(key) == due:
                     del self._due[key]
                     self.enqueue(key)
@@ -134,9 +148,16 @@ class Controller:
             try:
                 await self._attempt(key)
             finally:
-                self._active.discard(key)
-                if key in self._queued:
-                    self._offer(key)
+                if self._rest > 0:
+                    due = self._rested[key] = self._clock.monotonic() + self._rest
+                    self._plan(due, key)
+                else:
+                    self._release(key)
+
+    def _release(self, key: Key) -> None:
+        self._active.discard(key)
+        if key in self._queued:
+            self._offer(key)
 
     async def _attempt(self, key: Key) -> None:
         try:

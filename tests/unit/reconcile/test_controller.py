@@ -166,3 +166,29 @@ async def test_a_server_that_was_away_is_tried_again_soon() -> None:
         controller.enqueue(A)
         await clock.advance(10)
     assert [when for when, _ in work.calls] == [0, 1, 2, 3, 4]
+
+
+async def test_a_key_rests_and_then_sees_all_that_changed() -> None:
+    clock, seen = FakeClock(), []
+
+    async def reconcile(key: Key) -> None:
+        seen.append(clock.monotonic())
+
+    controller = Controller("test", reconcile, clock=clock, rest=1.0)
+    running = asyncio.create_task(controller.run())
+    key = Key("ns", "one")
+    controller.enqueue(key)
+    await clock.settle()
+    for _ in range(3):
+        controller.enqueue(key)
+        await clock.advance(0.2)
+    assert seen == [0.0]
+    await clock.advance(0.4)
+    assert seen == [0.0, 1.0]
+    await clock.advance(5)
+    assert seen == [0.0, 1.0]
+    controller.enqueue(key)
+    await clock.settle()
+    assert len(seen) == 3
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)

@@ -50,6 +50,7 @@ class InferenceServiceController:
         cluster_domain: the domain of in-cluster names.
         namespace: where the configuration is.
         workers: services reconciled at once.
+        rest: seconds for which a service is left alone after each look at it.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class InferenceServiceController:
         cluster_domain: str = DEFAULT_CLUSTER_DOMAIN,
         namespace: str = DEFAULT_NAMESPACE,
         workers: int = 4,
+        rest: float = 0.0,
     ) -> None:
         self._informers: dict[Kind, Informer] = {}
         for kind in (INFERENCE_SERVICE, *_CLUSTER_WIDE):
@@ -81,7 +83,12 @@ class InferenceServiceController:
             namespace=namespace,
         )
         self._controller = Controller(
-            "inferenceservice", self._reconcile, workers=workers, backoff=_RETRIES, clock=clock
+            "inferenceservice",
+            self._reconcile,
+            workers=workers,
+            backoff=_RETRIES,
+            clock=clock,
+            rest=rest,
         )
         self._watch()
 
