@@ -30,7 +30,6 @@ from kedge.reconcile import Informer
 from kedge.settings.local import LocalSettings
 from kedge.settings.serving import CONFIG_MAP_NAME, ServingConfig
 
-
 _REST = 0.05
 """Seconds between two looks at one service: a start changes some ten objects within as many."""
 
