@@ -14,8 +14,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import escape
 
+from benchmarks.svg import (
+    GREY,
+    LEFT,
+    LOAD,
+    READY,
+    WANTED,
+    WIDE,
+    Frame,
+    axes,
+    line,
+    nice,
+    page,
+    stairs,
+    text,
+)  # fmt: skip
 from kedge.autoscaler.parameters import parse_parameters
 from kedge.autoscaler.target import Target
 from kedge.settings.autoscaler import AutoscalerConfig
@@ -195,27 +209,6 @@ def table(runs: list[Run], counts: list[int]) -> str:
 # The picture
 
 
-INK, GREY, LOAD, WANTED, READY = "#20262e", "#8a93a0", "#5b8db8", "#c8641b", "#1b6b3a"
-LEFT, WIDE = 64, 860
-
-
-@dataclass(frozen=True)
-class Frame:
-    """A panel's place and scales."""
-
-    top: float
-    height: float
-    start: int
-    end: int
-    most: float
-
-    def x(self, second: float) -> float:
-        return LEFT + (second - self.start) / (self.end - self.start) * WIDE
-
-    def y(self, value: float) -> float:
-        return self.top + self.height * (1 - value / self.most)
-
-
 def draw(run: Run, counts: list[int], runs: list[Run]) -> str:
     """The whole picture as SVG."""
     parts = [text(16, 26, "One day, simulated: what is asked, and the pods that answer", size=17)]
@@ -235,13 +228,7 @@ def draw(run: Run, counts: list[int], runs: list[Run]) -> str:
     parts += pods_panel(frame, run, counts, 1, title)
     bottom, height = 758, 30 + 20 * len(runs)
     parts += bars(runs, counts, bottom)
-    width, tall = LEFT + WIDE + 40, bottom + height + 30
-    head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {tall}" width="{width}"'
-        f' height="{tall}" font-family="sans-serif">'
-        f'<rect width="{width}" height="{tall}" fill="white"/>'
-    )
-    return "\n".join([head, *parts, "</svg>"]) + "\n"
+    return page(parts, bottom + height + 30)
 
 
 def load_panel(frame: Frame, run: Run) -> Iterator[str]:
@@ -282,64 +269,12 @@ def bars(runs: list[Run], counts: list[int], top: float) -> Iterator[str]:
         yield text(586 + share / worst * 250, y + 12, f"{100 * share:.2f} %", size=11)
 
 
-def axes(frame: Frame, title: str) -> Iterator[str]:
-    yield text(16, frame.top - 8, title, size=13, bold=True)
-    for value in (0.0, frame.most / 2, frame.most):
-        y = frame.y(value)
-        yield f'<path d="M{LEFT},{y:.1f} h{WIDE}" stroke="#e3e6ea"/>'
-        yield text(LEFT - 8, y + 4, f"{value:g}", anchor="end", size=11, colour=GREY)
-    span = frame.end - frame.start
-    step = next(one for one in (30, 60, 3600, 7200, 10800) if span / one <= 12)
-    first = math.ceil(frame.start / step) * step
-    for second in range(first, frame.end + 1, step):
-        x, hour, minute = frame.x(second), second // 3600, second % 3600 // 60
-        label = f"{hour}:{minute:02}" + (f":{second % 60:02}" if step < 60 else "")
-        yield text(x, frame.top + frame.height + 16, label, anchor="middle", size=11, colour=GREY)
-
-
 def bucketed(values: list[float], step: int, of: Any) -> list[float]:
     return [of(values[i : i + step]) for i in range(0, len(values), step)]
 
 
-def stairs(values: list[float], start: int, step: int) -> list[tuple[float, float]]:
-    """Corners of a line that stays until it jumps; equal neighbours are one piece."""
-    points: list[tuple[float, float]] = []
-    for i, value in enumerate(values):
-        if not points or points[-1][1] != value:
-            if points:
-                points.append((start + i * step, points[-1][1]))
-            points.append((start + i * step, value))
-    points.append((start + len(values) * step, values[-1]))
-    return points
-
-
-def line(
-    frame: Frame, points: list[tuple[float, float]], colour: str, width: float, dashed: bool = False
-) -> str:
-    path = " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in points)
-    dash = ' stroke-dasharray="3 3"' if dashed else ""
-    return f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="{width}"{dash}/>'
-
-
 def bar(x: float, y: float, width: float, colour: str) -> str:
     return f'<rect x="{x}" y="{y}" width="{max(1, width):.1f}" height="15" fill="{colour}"/>'
-
-
-def text(
-    x: float, y: float, words: str, *, size: int = 12, anchor: str = "start", colour: str = INK,
-    bold: bool = False,
-) -> str:  # fmt: skip
-    weight = ' font-weight="bold"' if bold else ""
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" text-anchor="{anchor}"'
-        f' fill="{colour}"{weight}>{escape(words)}</text>'
-    )
-
-
-def nice(value: float) -> float:
-    """A round number not below `value`."""
-    step: float = 10.0 ** math.floor(math.log10(max(value, 1)))
-    return next(factor * step for factor in (1, 2, 4, 5, 6, 8, 10) if factor * step >= value)
 
 
 def main() -> None:
