@@ -90,7 +90,7 @@ def serving(runtime: str, folder: Path, log: Path, *arguments: str, **env: str) 
             stderr=subprocess.STDOUT,
         )
     try:
-        _await_ready(process, http_port, log)
+        await_ready(process, http_port, log)
         served = Served(process, http_port, grpc_port, log)
         yield served
         served.connection.close()
@@ -99,7 +99,7 @@ def serving(runtime: str, folder: Path, log: Path, *arguments: str, **env: str) 
         process.wait()
 
 
-def _await_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def await_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
     """Ready is when the port accepts: the server listens only then."""
     end = time.monotonic() + DEADLINE_SECONDS
     while time.monotonic() < end:

@@ -322,7 +322,7 @@ def test_every_kserve_flag_is_taken(sklearn_folder: Path, tmp_path: Path) -> Non
     flags = ["--workers=1", "--max_threads=4", "--enable_docs_url=false", "--predictor_protocol=v1"]
     with serving("sklearn", sklearn_folder, tmp_path / "log", *flags) as served:
         assert predict(served) == 200
-    assert "ignored, for no one reads them: --workers=1" in (tmp_path / "log").read_text()
+    assert "--max_threads has no effect" in (tmp_path / "log").read_text()
 
 
 # -- weight ------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from kedge.server.options import Options
 
 ENDINGS = (".bst",)
 _UNUSED = ("sklearn", "pandas", "matplotlib", "dask")
+FORKABLE = True
 
 _FORMATS = ("v2", "v3", "v4")
 

@@ -15,6 +15,7 @@ from kedge.server.options import Options
 
 FRAMEWORKS = ("sklearn", "xgboost", "lightgbm")
 ENDINGS = (".joblib", ".pkl", ".pickle", ".skops", ".bst", ".json", ".ubj")
+FORKABLE = True
 
 
 def flags() -> Flags:

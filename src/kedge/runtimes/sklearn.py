@@ -50,6 +50,7 @@ _LESS_COMMON = (
 )  # fmt: skip
 
 ENDINGS = (".joblib", ".pkl", ".pickle", skopsfile.ENDING)
+FORKABLE = True
 
 _UNUSED = ("pandas", "rich")
 _METHODS = ("predict", "predict_proba", "decision_function", "transform")

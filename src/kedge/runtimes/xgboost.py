@@ -29,6 +29,7 @@ from kedge.server.options import Options
 
 ENDINGS = (".bst", ".json", ".ubj")
 _UNUSED = ("sklearn",)
+FORKABLE = True
 
 _JSON_VERSION = re.compile(rb'"version"\s*:\s*\[\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*\]')
 _UBJ_VERSION = re.compile(rb"L\x00{7}\x07version\[#L\x00{7}\x03((?:[iU].){3})", re.DOTALL)

@@ -156,8 +156,7 @@ class Queue:
         self._worker = worker
         self._metrics = metrics
         self._batching = batching
-        self._limits = limits
-        self._most = limits.concurrency or 1 << 30
+        self.limit(limits)
         self._quick: dict[Key, deque[Job]] = {}
         self._slow: dict[Key, deque[Job]] = {}
         self._waiting_bytes = 0
@@ -169,6 +168,10 @@ class Queue:
         self._open: dict[Job, float] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._then: Callable[[], None] | None = None
+
+    def limit(self, limits: Limits) -> None:
+        self._limits = limits
+        self._most = limits.concurrency or 1 << 30
 
     @property
     def idle(self) -> bool:

@@ -58,6 +58,9 @@ class Crew(Protocol):
 
     async def statistics(self) -> list[ModelStatistics]: ...
 
+    def leaving(self) -> None:
+        """This process was told to end, and not by the others."""
+
 
 class DataPlane:
     """Everything a transport may ask of the models.

@@ -21,6 +21,13 @@ class ModelLoadFailed(StartFailure):
     reason = "ModelLoadFailed"
 
 
+def out_of_memory() -> ModelLoadFailed:
+    return ModelLoadFailed(
+        "The model does not fit into this machine's or pod's memory.",
+        fix="Raise limits.memory of the predictor, or serve a smaller model.",
+    )
+
+
 class ModelFileMissing(ModelLoadFailed):
     """The folder holds no file that the runtime takes for a model."""
 

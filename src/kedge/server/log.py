@@ -49,6 +49,7 @@ class RequestLog:
 
     def start(self, timer: Timer) -> None:
         self._timer = timer
+        self._pid = os.getpid()
 
     def latency(
         self, request_id: str, preprocess: float, explain: float, predict: float, postprocess: float

@@ -11,16 +11,20 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from kedge.server import phases
-from kedge.server.errors import BadUsage, ModelFileMissing, ModelLoadFailed, StartFailure
+from kedge.server.errors import BadUsage, ModelFileMissing, StartFailure, out_of_memory
 from kedge.server.log import configure, logger
 from kedge.server.model import Model
 from kedge.server.options import Options, parse
+
+if TYPE_CHECKING:
+    from kedge.server.server import ModelServer
 
 RUNTIMES = (
     "sklearn", "xgboost", "lightgbm", "catboost", "onnx", "pytorch", "huggingface", "mlflow",
@@ -30,7 +34,11 @@ _TERMINATION_LOG = Path("/dev/termination-log")
 
 
 class Runtime(Protocol):
-    """What a module of `kedge.runtimes` offers."""
+    """What a module of `kedge.runtimes` offers.
+
+    One that also says `FORKABLE = True` knows that a loaded and tried model holds no threads and
+    no device, so that workers may be forked from the process that loaded it.
+    """
 
     ENDINGS: tuple[str, ...]
     make: Callable[[str, Path, Options], Model]
@@ -42,26 +50,21 @@ def serve(argv: Sequence[str]) -> int:
         from kedge.server.template import template
 
         return template(argv)
-    return guarded(lambda: parse(argv), _run)
+    return guarded(lambda: parse(argv), partial(_run, argv))
 
 
 def guarded(read: Callable[[], Options], run: Callable[[Options], None]) -> int:
     """Runs a server to its end; a start that fails is told in one line."""
-    termination_log = ""
+    options = None
     try:
         options = read()
-        termination_log = options.termination_log
         run(options)
     except StartFailure as failure:
-        return _tell(failure, termination_log)
+        if options is not None and options.seat is not None:
+            return 1  # The parent has been told, and tells.
+        return _tell(failure, options.termination_log if options is not None else "")
     except MemoryError:
-        return _tell(
-            ModelLoadFailed(
-                "The model does not fit into this machine's or pod's memory.",
-                fix="Raise limits.memory of the predictor, or serve a smaller model.",
-            ),
-            termination_log,
-        )
+        return _tell(out_of_memory(), options.termination_log if options is not None else "")
     return 0
 
 
@@ -91,45 +94,61 @@ def prepare(options: Options) -> None:
         configure_logging(options.log_config_file)
     elif options.configure_logging:
         configure(options.log_level, options.log_format)
-    for text in options.unheeded:
+    for text in options.unheeded if options.seat is None else ():
         logger.warning("%s", text)
 
 
-def _run(options: Options) -> None:
+def _run(argv: Sequence[str], options: Options) -> None:
     phases.begin()
     prepare(options)
     runtime = find_runtime(options.runtime)
-    if unread := _unread(runtime, options):
+    if options.seat is None and (unread := _unread(runtime, options)):
         logger.warning("ignored, for no one reads them: %s", " ".join(unread))
     from kedge.server.server import ModelServer
 
-    async def main() -> None:
-        server = ModelServer(
-            bind_address=options.bind_address,
-            http_port=options.http_port,
-            grpc_port=options.grpc_port if options.enable_grpc else None,
-            limits=options.limits,
-            batching=options.batching,
-            grace_seconds=options.grace_seconds,
-            latency_log=options.enable_latency_logging,
-            log_format=options.log_format,
-            payloads=options.payloads,
-            tracing=options.tracing,
-            batcher_response=options.batcher_response,
-            access_log_format=options.access_log_format,
-            docs=options.docs,
-            explainer=options.explainer,
-            loader=_loader(runtime, options),
-            predictor=options.predictor,
-        )
-        if options.executor_threads:
-            pool = ThreadPoolExecutor(options.executor_threads, "kedge")
-            asyncio.get_running_loop().set_default_executor(pool)
-        server.bind()
-        await server.serve(make_models(runtime, options))
+    server = ModelServer(
+        bind_address=options.bind_address,
+        http_port=options.http_port,
+        grpc_port=options.grpc_port if options.enable_grpc else None,
+        grace_seconds=options.grace_seconds,
+        loader=_loader(runtime, options),
+        predictor=options.predictor,
+    )
+    server.configure(options)
+    command = [sys.executable, "-m", "kedge", "serve", *argv]
+    forkable = bool(getattr(runtime, "FORKABLE", False))
+    run_server(server, options, partial(make_models, runtime, options), command, forkable=forkable)
 
-    with asyncio.Runner(loop_factory=loop_factory(options.event_loop)) as runner:
-        runner.run(main())
+
+def run_server(
+    server: ModelServer,
+    options: Options,
+    models: Callable[[], Sequence[Model]],
+    command: Sequence[str],
+    *,
+    forkable: bool = False,
+) -> None:
+    """Runs this process's part: the server, or one of the workers, or the parent of them all."""
+    loop = partial(new_loop, options)
+    if options.seat is not None or options.workers > 1:
+        from kedge.server.workers import start
+
+        if options.seat is None:
+            start.supervise(options, command, forkable=forkable)
+        else:
+            start.work(options.seat, options, server, models, loop)
+        return
+    server.bind()
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(server.serve(models()))
+
+
+def new_loop(options: Options) -> asyncio.AbstractEventLoop:
+    """A loop of the chosen kind, with the pool of threads that was asked for."""
+    loop = (loop_factory(options.event_loop) or asyncio.new_event_loop)()
+    if options.executor_threads:
+        loop.set_default_executor(ThreadPoolExecutor(options.executor_threads, "kedge"))
+    return loop
 
 
 def loop_factory(choice: str) -> Callable[[], asyncio.AbstractEventLoop] | None:

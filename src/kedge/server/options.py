@@ -18,6 +18,9 @@ from kedge.server.limits import DEFAULT_LIMITS, Limits
 from kedge.server.log import LogForm
 from kedge.server.predictor import PredictorConfig
 from kedge.server.tracing import is_asked_for
+from kedge.server.workers.seat import Seat, read
+
+MOST_WORKERS = 64
 
 if TYPE_CHECKING:
     from kedge.server.payloads.options import PayloadOptions
@@ -59,6 +62,10 @@ class Options:
         explainer: where explanations are asked for, if not of the predictor.
         unheeded: flags that mean nothing here, and why.
         batcher_response: V1 answers have the shape of KServe's batcher.
+        workers: processes that share the ports.
+        preload: one process loads the models and the workers are forked from it; None where the
+            runtime decides.
+        seat: which of several processes this is; None where a person started it.
         unknown: arguments that no one reads; the server warns of them.
     """
 
@@ -90,6 +97,9 @@ class Options:
     executor_threads: int = 0
     explainer: PredictorConfig | None = None
     unheeded: tuple[str, ...] = ()
+    workers: int = 1
+    preload: bool | None = None
+    seat: Seat | None = None
     unknown: tuple[str, ...] = field(default=())
 
 
@@ -154,6 +164,9 @@ def _options(known: argparse.Namespace, unknown: list[str], env: Mapping[str, st
         executor_threads=known.max_asyncio_workers,
         explainer=_explainer(known),
         unheeded=_unheeded(known, env),
+        workers=known.workers,
+        preload=known.preload,
+        seat=read(env),
         unknown=tuple(unknown),
     )
 
@@ -223,6 +236,10 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     for flag in _CERTIFICATES:
         add(flag, default="", help=argparse.SUPPRESS)
     add("--grace-period", type=float, default=30.0, help="seconds to end requests after SIGTERM")
+    add("--workers", type=_workers, default=1, help="processes that share the ports")
+    add("--preload", type=_boolean, nargs="?", const=True, default=None,
+        help="load the models once and fork the workers, which share their memory; unset, where "
+        "the runtime is known to allow it")  # fmt: skip
     add("--log_config_file", default=None, help="configuration of logging: JSON, YAML or INI")
     add("--log_format", "--log-format", choices=("text", "json"), default="text",
         help="of the server's lines and those of requests")  # fmt: skip
@@ -360,6 +377,12 @@ def _pairs(text: str) -> list[tuple[str, str]]:
     if pairs:
         return pairs
     raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE,...")
+
+
+def _workers(text: str) -> int:
+    if text.isdecimal() and 1 <= int(text) <= MOST_WORKERS:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {MOST_WORKERS}")
 
 
 def _count(text: str) -> int:

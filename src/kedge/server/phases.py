@@ -11,6 +11,7 @@ import json
 import os
 import socket
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 
 SOCKET = "KEDGE_READY_SOCKET"
@@ -36,8 +37,19 @@ def mark(name: str) -> None:
     _moments[name] = time.monotonic()
 
 
-def tell() -> None:
-    """Say that requests are answered from now on."""
+def moments() -> dict[str, float]:
+    """When each was over, of this process."""
+    return dict(_moments)
+
+
+def tell(others: Mapping[str, float] | None = None) -> None:
+    """Say that requests are answered from now on.
+
+    Args:
+        others: the moments of a process that loaded for this one.
+    """
+    for step, moment in (others or {}).items():
+        _moments.setdefault(step, moment)
     mark("ready")
     path, name = os.environ.get(SOCKET), os.environ.get(NAME)
     if not path or not name:

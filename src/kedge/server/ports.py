@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from kedge.server.errors import PortInUse, StartFailure
 
@@ -52,6 +53,9 @@ class Ports:
         self.http = bind(address, http_port, "http_port")
         self.grpc = None if grpc_port is None else bind(address, grpc_port, "grpc_port")
         self._listeners: list[asyncio.Server] = []
+
+    def connections(self) -> set[Any]:
+        return set()
 
     async def open(self, http: Factory, grpc: Factory | None) -> None:
         """Accepts. gRPC first: whoever sees the HTTP port open may use both."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Protocol
@@ -71,13 +71,18 @@ class Entry:
             if isinstance(model, ArrayModel)
             else None
         )
-        at_once = limits.concurrency
-        self.gate = Gate(model.name, at_once, limits.waiting) if at_once else None
+        self.limit(limits)
         self._retired = False
         self.asynchronous = self.streams or any(
             inspect.iscoroutinefunction(step)
             for step in (model.preprocess, model.predict, model.postprocess, model.explain)
         )
+
+    def limit(self, limits: Limits) -> None:
+        at_once = limits.concurrency
+        self.gate = Gate(self.model.name, at_once, limits.waiting) if at_once else None
+        if self.queue is not None:
+            self.queue.limit(limits)
 
     def hold(self) -> None:
         """A request begins its long way through the model."""
@@ -266,6 +271,16 @@ class Repository:
         self._note_streaming()
         self._unloaded[name] = "unloaded"
         entry.retire()
+
+    def note_unloaded(self, reasons: Mapping[str, str]) -> None:
+        """Names that the index tells of although no model is here."""
+        self._unloaded.update(reasons)
+
+    def limit(self, limits: Limits) -> None:
+        """For the models that are here, before the first request, and for those to come."""
+        self.limits = limits
+        for entry in self._entries.values():
+            entry.limit(limits)
 
     def stop(self) -> None:
         for entry in self._entries.values():

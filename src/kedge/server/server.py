@@ -14,17 +14,18 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from email.utils import formatdate
 from functools import partial
 from socket import gethostname
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from uvicorn.config import Config
 
 from kedge import __version__
 from kedge.server import garbage, phases
 from kedge.server.batching import DEFAULT_BATCHING, Batching
-from kedge.server.dataplane import DataPlane
+from kedge.server.dataplane import Crew, DataPlane
 from kedge.server.errors import ModelLoadFailed
 from kedge.server.http.connection import Connection, Shared
 from kedge.server.http.inference import Inference
@@ -36,7 +37,7 @@ from kedge.server.observing import observe
 from kedge.server.options import Options, parse_script
 from kedge.server.ports import Factory, Ports
 from kedge.server.predictor import PredictorConfig, Predictors
-from kedge.server.repository import Loader, Repository
+from kedge.server.repository import Changes, Loader, Repository
 
 if TYPE_CHECKING:
     from kedge.server.grpc.service import GrpcServer
@@ -57,6 +58,9 @@ class Door(Protocol):
     @property
     def grpc_port(self) -> int | None: ...
 
+    def connections(self) -> set[Any]:
+        """An empty set for connections that were made."""
+
     async def open(self, http: Factory, grpc: Factory | None) -> None: ...
 
     def close(self) -> None: ...
@@ -75,6 +79,7 @@ class ModelServer:
         batching: Batching = DEFAULT_BATCHING,
         grace_seconds: float = 30.0,
         latency_log: bool = True,
+        workers: int = 1,
         log_format: LogForm = "text",
         payloads: PayloadOptions | None = None,
         tracing: bool = False,
@@ -96,6 +101,7 @@ class ModelServer:
             limits=limits,
         )
         self._grace = grace_seconds
+        self._workers = workers
         self._address = bind_address
         self._ports = (http_port, grpc_port)
         self._door: Door | None = None
@@ -213,30 +219,38 @@ class ModelServer:
             enable_grpc=grpc_port is not None,
             enable_latency_logging=self._log is not None,
             grace_period=self._grace,
+            workers=self._workers,
         )
         self._ports = (options.http_port, options.grpc_port if options.enable_grpc else None)
         self._grace = options.grace_seconds
         if self._address == Options.bind_address:
             self._address = options.bind_address
         self._predictor = self._predictor or options.predictor
+        self.configure(options)
+        return options
+
+    def configure(self, options: Options) -> None:
+        """Takes over what the command line says of limits, logs and what is observed.
+
+        A process that workers are forked from observes nothing: exporters run threads.
+        """
+        forks = options.seat is not None and options.seat.role == "preloader"
         self.repository.configure(options.limits, options.batching)
         self._explainer = self._explainer or options.explainer
         self._log_format = options.log_format
         self._payloads = options.payloads or self._payloads
-        self._traced = self._traced or options.tracing
+        self._traced = (self._traced or options.tracing) and not forks
         self._batcher_response = self._batcher_response or options.batcher_response
         self._access_format = options.access_log_format or self._access_format
         self._docs = self._docs and options.docs
         self._assemble(options.limits, options.enable_latency_logging)
-        return options
 
     def _run(self, models: Sequence[Model], options: Options) -> None:
-        from kedge.server.main import loop_factory, prepare
+        from kedge.server.main import prepare, run_server
 
         prepare(options)
-        self.bind()
-        with asyncio.Runner(loop_factory=loop_factory(options.event_loop)) as runner:
-            runner.run(self.serve(models))
+        options = replace(options, bind_address=self._address)
+        run_server(self, options, lambda: models, [sys.executable, *sys.orig_argv[1:]])
 
     def bind(self) -> None:
         """Takes the ports, so that a port in use is told before a model is loaded."""
@@ -257,12 +271,7 @@ class ModelServer:
         if self._door is None:
             self.bind()
         for model in models:
-            await self.repository.start(self._attach(model))
-            if not model.ready:
-                raise ModelLoadFailed(
-                    f"Model {model.name} is not ready after it was loaded.",
-                    fix="Set self.ready = True at the end of load.",
-                )
+            await self.load(model)
         if heed_signals:
             garbage.set_aside()
         for number in (signal.SIGTERM, signal.SIGINT) if heed_signals else ():
@@ -272,17 +281,37 @@ class ModelServer:
         self._tick(loop)
         try:
             await self._open(loop)
-            phases.tell()
+            if self.dataplane.crew is None:
+                phases.tell()
             yield
         finally:
             await self._close()
 
-    def stop(self) -> None:
-        """Begins the orderly end."""
+    async def load(self, model: Model) -> None:
+        """Loads a model at the start; raises `ModelLoadFailed` where it cannot be served."""
+        await self.repository.start(self._attach(model))
+        if not model.ready:
+            raise ModelLoadFailed(
+                f"Model {model.name} is not ready after it was loaded.",
+                fix="Set self.ready = True at the end of load.",
+            )
+
+    def join(self, door: Door, crew: Crew, changes: Changes) -> None:
+        """Makes this one of several processes that answer as one server."""
+        self._door = door
+        self.dataplane.crew = crew
+        self.repository.changes = changes
+
+    def stop(self, *, now: bool = False) -> None:
+        """Begins the orderly end, or ends without waiting for anyone."""
+        if now:
+            self._signals += 2
         self._stop.set()
 
     def _on_signal(self) -> None:
         self._signals += 1
+        if self.dataplane.crew is not None:
+            self.dataplane.crew.leaving()
         self._stop.set()
 
     async def _open(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -292,6 +321,8 @@ class ModelServer:
 
             self._grpc = GrpcServer(self.dataplane, self._limits, self._observer)
             self._grpc.tick(loop.time())
+            self._grpc.connections = self._door.connections()
+        self._shared.state.connections = self._door.connections()
         if self._observer is not None and self._observer.payloads is not None:
             self._observer.payloads.named(f"http://{gethostname()}:{self.http_port}/")
         connect = self._grpc.connect if self._grpc is not None else None
@@ -339,16 +370,27 @@ class ModelServer:
         if self._grpc is not None:
             self._grpc.drain()
         end = loop.time() + self._grace
-        quiet_since, served = loop.time(), self._served()
+        quiet_since, served = loop.time(), self.served()
         while loop.time() < end and self._signals < 2:
             await asyncio.sleep(0.02)
-            if not self._idle() or self._served() != served:
-                quiet_since, served = loop.time(), self._served()
+            if not self._idle() or self.served() != served:
+                quiet_since, served = loop.time(), self.served()
             elif loop.time() - quiet_since >= IDLE_SECONDS:
                 return
         logger.warning("stopping with requests unanswered: the grace of %gs is over", self._grace)
 
-    def _served(self) -> int:
+    def hand_back(self, count: int) -> None:
+        """Asks the clients of so many connections to connect anew, without cutting a request."""
+        http = list(self._shared.state.connections)
+        grpc = list(self._grpc.connections) if self._grpc is not None else []
+        part = count * len(grpc) // max(1, len(grpc) + len(http))
+        for connection in grpc[:part]:
+            connection.drain()
+        for one in http[: count - part]:
+            cast(Connection, one).hand_back()
+
+    def served(self) -> int:
+        """Requests answered since the start."""
         return self._shared.state.total_requests + (self._grpc.served if self._grpc else 0)
 
     async def _close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from kedge.server.metrics import Histogram
@@ -115,11 +116,17 @@ def _batch(figures: list[float]) -> dict[str, Duration]:
 
 def added(own: list[ModelStatistics], all_of_them: list[ModelStatistics]) -> list[ModelStatistics]:
     """For each of `own`, the sum of what is told of it in `all_of_them`."""
+    found = {(one.name, one.version): one for one in summed(all_of_them)}
+    return [found.get((one.name, one.version), one) for one in own]
+
+
+def summed(told: Iterable[ModelStatistics]) -> list[ModelStatistics]:
+    """One of each model and version: the sum of what is told of it."""
     found: dict[tuple[str, str], ModelStatistics] = {}
-    for one in all_of_them:
+    for one in told:
         key = one.name, one.version
         found[key] = _sum(found[key], one) if key in found else one
-    return [found.get((one.name, one.version), one) for one in own]
+    return list(found.values())
 
 
 def _sum(one: ModelStatistics, other: ModelStatistics) -> ModelStatistics:

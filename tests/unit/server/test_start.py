@@ -18,7 +18,8 @@ def test_kserve_s_arguments_are_understood() -> None:
     options = parse([*arguments, "--nthread=1", "--workers=2", "--max_threads", "4"], {})
     assert (options.runtime, options.model_name, options.http_port) == ("xgboost", "m", 8080)
     assert options.bind_address == "0.0.0.0"
-    assert "--max_threads" not in options.unknown
+    assert (options.workers, options.preload, options.seat) == (2, None, None)
+    assert options.unknown == ()
     assert options.unheeded == ("--max_threads has no effect: gRPC needs no threads here.",)
 
 
@@ -36,7 +37,7 @@ def test_every_flag_of_kserve_s_is_known() -> None:
     ]  # fmt: skip
     given = [one if one in switches else f"{one}={values.get(one, '1')}" for one in flags]
     options = parse(["sklearn", *given], {})
-    assert [one for one in options.unknown if not one.startswith("--workers")] == []
+    assert options.unknown == ()
     assert options.predictor is not None and options.predictor.predictor_health_check
     assert options.explainer is not None and options.explainer.predictor_protocol == "v1"
     assert (options.limits.send_bytes, options.executor_threads) == (1, 1)
@@ -108,7 +109,13 @@ def test_the_environment_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["sklearn", "--http_port", "x"], ["sklearn", "--enable_grpc", "maybe"]]
+    "arguments",
+    [
+        [],
+        ["sklearn", "--http_port", "x"],
+        ["sklearn", "--enable_grpc", "maybe"],
+        ["sklearn", "--workers=0"],
+    ],
 )
 def test_bad_usage_is_named(arguments: list[str]) -> None:
     with pytest.raises(BadUsage, match="kedge serve"):

@@ -146,6 +146,7 @@ class Connection(HttpToolsProtocol):
         self._body_bytes = 0
         self._fed = 0
         self._timer: TimerHandle | None = None
+        self._hands_back = False
         self._last = shared.now
 
     # -- life ------------------------------------------------------------------------------------
@@ -158,6 +159,10 @@ class Connection(HttpToolsProtocol):
     def close_if_idle_since(self, moment: float) -> None:
         if self._last < moment and not self.busy:
             self.transport.close()
+
+    def hand_back(self) -> None:
+        """The next answer asks the client to connect anew."""
+        self._hands_back = True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
@@ -344,7 +349,11 @@ class Connection(HttpToolsProtocol):
             self._begin_asgi()
             return
         limit = self._inference.body_limit(target, self.headers)
-        keep_alive = parser.should_keep_alive() and parser.get_http_version() != "1.0"
+        keep_alive = (
+            parser.should_keep_alive()
+            and parser.get_http_version() != "1.0"
+            and not self._hands_back
+        )
         fast = FastCycle(target, cast(Headers, self.headers), limit, keep_alive)
         previous, self.cycle = self.cycle, cast(RequestResponseCycle, fast)
         self._fast = fast
@@ -411,7 +420,7 @@ class Connection(HttpToolsProtocol):
             if cycle.complete:
                 self._answer(cycle, cycle.body())
         else:
-            if self._shared.draining:
+            if self._shared.draining or self._hands_back:
                 cycle.keep_alive = False
             super()._start_asgi_task(cycle, app)
 
