@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kedge.api.inferenceservice.scaler import AUTOSCALER_CLASS, Scaler
@@ -74,6 +76,9 @@ async def gather(
             found.append(of_autoscaler(by_place[place]))
         else:
             found.append(of_others(deployment, hpa))
+    if name:
+        pods = await client.pods_of(name, namespace)
+        found = [replace(one, problems=(*one.problems, *homeless(one, pods))) for one in found]
     return sorted(found, key=lambda one: (one.namespace, one.deployment)), str(said["missing"])
 
 
@@ -95,6 +100,28 @@ def _find(hpas: list[Object], place: tuple[str, str]) -> Object | None:
         if (hpa["metadata"]["namespace"], target.get("name")) == place:
             return hpa
     return None
+
+
+def homeless(scaling: Scaling, pods: Sequence[Object]) -> list[str]:
+    """What keeps a Deployment's pods from being placed, such as too few GPUs."""
+    told: Counter[str] = Counter()
+    for pod in pods:
+        if _deployment_of(pod) != scaling.deployment or (pod["spec"] or {}).get("nodeName"):
+            continue
+        for condition in (pod.get("status") or {}).get("conditions") or ():
+            if condition["type"] == "PodScheduled" and condition["status"] == "False":
+                told[str(condition.get("message") or condition.get("reason"))] += 1
+    return [
+        f"{count} {'pod has' if count == 1 else 'pods have'} no place: {message}"
+        for message, count in told.items()
+    ]
+
+
+def _deployment_of(pod: Object) -> str:
+    """A pod is a ReplicaSet's, and that is named after its Deployment and its template."""
+    owners = pod["metadata"].get("ownerReferences") or ()
+    sets = [str(one["name"]) for one in owners if one.get("kind") == "ReplicaSet"]
+    return sets[0].rpartition("-")[0] if sets else ""
 
 
 def of_autoscaler(said: dict[str, Any]) -> Scaling:

@@ -90,7 +90,13 @@ class World:
         self.autoscaler.take(name, Wake(key, held))
 
     async def create(
-        self, name: str = "web", replicas: int = 1, *, proven: bool = True, **annotations: Any
+        self,
+        name: str = "web",
+        replicas: int = 1,
+        *,
+        proven: bool = True,
+        resources: dict[str, Any] | None = None,
+        **annotations: Any,
     ) -> None:
         labels = {"app": name}
         given = {
@@ -99,6 +105,7 @@ class World:
         given["serving.kedge.dev/service"] = f"{name}-private"
         if proven:
             given["serving.kedge.dev/proven"] = "true"
+        container = {"name": "main", "image": "i", "resources": resources or {}}
         deployment = {
             "metadata": {
                 "name": name,
@@ -111,7 +118,7 @@ class World:
                 "selector": {"matchLabels": labels},
                 "template": {
                     "metadata": {"labels": labels},
-                    "spec": {"containers": [{"name": "main", "image": "i"}]},
+                    "spec": {"containers": [container]},
                 },
             },
         }
