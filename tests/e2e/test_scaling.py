@@ -163,3 +163,59 @@ def test_what_is_not_ours_is_said(quick: RunningKedge, iris: Path) -> None:
     assert "scaled by nobody" in quick.kedge("get", "scaling", "fixed")
     assert "not found" in quick.kedge("get", "scaling", "absent", check=False)
     quick.delete("fixed")
+
+
+HUNGRY = """
+from kedge.server import Model, ModelServer
+class Hungry(Model):
+    async def predict(self, payload, headers):
+        self.kept = b"x" * (payload["instances"][0] * 2**20)
+        return {"predictions": [len(self.kept)]}
+ModelServer().start([Hungry("hungry")])
+"""
+
+
+def test_a_horizontal_pod_autoscaler_by_memory_that_rests_at_zero(quick: RunningKedge) -> None:
+    hungry = slow("hungry", minReplicas=0, maxReplicas=2)
+    hungry["metadata"]["annotations"] = {
+        "serving.kserve.io/deploymentMode": "Standard",
+        "serving.kserve.io/autoscalerClass": "hpa",
+    }
+    predictor = hungry["spec"]["predictor"]
+    predictor["containers"][0] |= {
+        "args": ["-c", HUNGRY],
+        "resources": {"requests": {"cpu": "100m", "memory": "200Mi"}},
+    }
+    target = {"type": "Utilization", "averageUtilization": 100}
+    predictor["autoScaling"] = {
+        "metrics": [{"type": "Resource", "resource": {"name": "memory", "target": target}}],
+        "behavior": {"scaleDown": {"stabilizationWindowSeconds": 0}},
+    }
+    quick.apply(hungry)
+    quick.until_ready("hungry")
+
+    def count() -> int:
+        return int(quick.stored(DEPLOYMENT, "hungry-predictor")["spec"]["replicas"])
+
+    def eat(mebibytes: int) -> int:
+        path = "/serving/default/hungry/v1/models/hungry:predict"
+        return quick.post(path, {"instances": [mebibytes]})[0]
+
+    wait_for(lambda: count() == 0, 20, "the proof was not released")
+    # From zero to one is Kedge's, from one to two the HorizontalPodAutoscaler's.
+    assert eat(300) == 200
+    assert count() == 1
+    wait_for(
+        lambda: eat(300) == 200 and count() == 2,
+        40,
+        lambda: quick.kedge("get", "scaling", "hungry"),
+    )
+    told = quick.kedge("get", "scaling", "hungry")
+    assert "scaled by the HorizontalPodAutoscaler hungry-predictor" in told
+    assert "memory" in told
+    wait_for(
+        lambda: eat(0) == 200 and count() == 1, 60, lambda: quick.kedge("get", "scaling", "hungry")
+    )
+    wait_for(lambda: count() == 0, 60, lambda: quick.kedge("get", "scaling", "hungry"))
+    assert eat(1) == 200
+    quick.delete("hungry")
