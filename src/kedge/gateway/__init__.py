@@ -5,6 +5,11 @@ form of `ir`, `translate` (with `matching`, `replies`, `listeners`) turns that i
 resources, `xds` keeps every connected Envoy at them, `status` says on each HTTPRoute whether a
 request sent now is answered, and `gateway` is the loop around it all. `bootstrap` starts an Envoy.
 
+Where a service may have no pod, `activation` is the place in Envoy where its requests wait,
+`activator` decides which of them gets which pod, and `asking` is where Envoy asks. `demand` and
+`traffic` read what Envoy counts; `shadow`, `comparing` and `agreement` compare the answers to
+mirrored requests.
+
 What does not: anything in the way of a request (that is Envoy alone), and who writes the
 HTTPRoutes (the controllers). May import `reconcile`, `cluster.base`, `api`, `settings`, `lib`, and
 it alone imports Envoy's protocol buffers.

@@ -15,14 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from envoy.config.cluster.v3 import cluster_pb2
-from envoy.config.listener.v3 import listener_pb2
 from envoy.extensions.filters.http.ext_proc.v3 import ext_proc_pb2
-from envoy.extensions.filters.http.router.v3 import router_pb2
-from envoy.extensions.filters.network.http_connection_manager.v3 import (
-    http_connection_manager_pb2 as hcm,
-)
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 
+from kedge.gateway.internal import make_internal_listener
 from kedge.gateway.replies import make_activation_replies
 from kedge.gateway.translate import (
     ACTIVATION,
@@ -52,10 +48,7 @@ HOLD_SECONDS = 3600
 """Longest that the filter waits for an answer; Envoy takes no more."""
 IDLE_SECONDS = 1.0
 """Until an idle connection to a pod is closed: shorter than any server does it by itself."""
-MAX_HEADERS = 1000
-MAX_HEADER_KB = 192
 
-_MANAGER = "envoy.filters.network.http_connection_manager"
 _OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _NOBODY = (
     '{"error": "The activator, which starts services, does not answer.'
@@ -105,44 +98,10 @@ def _make_lane(name: str) -> Any:
 
 
 def make_activation_listener() -> Any:
-    manager = _make_manager()
-    return listener_pb2.Listener(
-        name=ACTIVATION,
-        stat_prefix=ACTIVATION,
-        internal_listener={},
-        per_connection_buffer_limit_bytes={"value": BUFFER_BYTES},
-        filter_chains=[{"filters": [{"name": _MANAGER, "typed_config": pack(manager)}]}],
-    )
-
-
-def _make_manager() -> Any:
-    """It hands on what the outer listener made of a request, and changes nothing of it."""
-    ask = ("envoy.filters.http.ext_proc", _make_question())
-    route = ("envoy.filters.http.router", router_pb2.Router(suppress_envoy_headers=True))
-    return hcm.HttpConnectionManager(
-        codec_type="AUTO",
-        stat_prefix=ACTIVATION,
-        route_config=_make_routes(),
-        http_filters=[{"name": name, "typed_config": pack(one)} for name, one in (ask, route)],
-        skip_xff_append=True,
-        generate_request_id={"value": False},
-        preserve_external_request_id=True,
-        internal_address_config={},
-        server_header_transformation="PASS_THROUGH",
-        stream_idle_timeout=duration(0),
-        request_timeout=duration(0),
-        request_headers_timeout=duration(0),
-        max_request_headers_kb={"value": MAX_HEADER_KB},
-        common_http_protocol_options={
-            "idle_timeout": duration(0),
-            "max_headers_count": {"value": MAX_HEADERS},
-        },
-        http2_protocol_options={
-            "max_concurrent_streams": {"value": 2147483647},
-            "initial_stream_window_size": {"value": STREAM_WINDOW},
-            "initial_connection_window_size": {"value": CONNECTION_WINDOW},
-        },
-        upgrade_configs=[{"upgrade_type": "websocket"}],
+    return make_internal_listener(
+        ACTIVATION,
+        [("envoy.filters.http.ext_proc", _make_question())],
+        {"routes": [*(_make_route(lane) for lane in LANES), _make_dead_end()]},
         local_reply_config=make_activation_replies(),
     )
 
@@ -187,19 +146,6 @@ def _make_question() -> Any:
         },
         route_cache_action="CLEAR",
     )
-
-
-def _make_routes() -> dict[str, Any]:
-    return {
-        "name": ACTIVATION,
-        "virtual_hosts": [
-            {
-                "name": ACTIVATION,
-                "domains": ["*"],
-                "routes": [*(_make_route(lane) for lane in LANES), _make_dead_end()],
-            }
-        ],
-    }
 
 
 def _make_route(lane: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from kedge.gateway.activation import make_activation_clusters
 from kedge.gateway.activator import Activator
 from kedge.gateway.admin import EnvoyAdmin
 from kedge.gateway.asking import AskingServer
+from kedge.gateway.comparing import Comparer
 from kedge.gateway.demand import Demand
 from kedge.gateway.inherited import Inheritance
 from kedge.gateway.inventory import BY_SERVICE, Inventory, RouteKey, ServiceKey, slice_keys
@@ -26,6 +27,7 @@ from kedge.gateway.listeners import make_listeners
 from kedge.gateway.proxy import make_proxy_clusters
 from kedge.gateway.resource import CLUSTER, ENDPOINT, LISTENER, ROUTE, Resource, make_resource
 from kedge.gateway.routes import is_ours
+from kedge.gateway.shadow import make_shadow_clusters
 from kedge.gateway.status import Reach, Standing, judge, make_status
 from kedge.gateway.table import TableBuilder
 from kedge.gateway.traffic import TrafficReader
@@ -58,6 +60,7 @@ class Gateway:
         activator: who waits for a pod.
         demand: how much is asked of each service, for the autoscaler.
         traffic: what became of it, for people.
+        comparer: how the answers of candidates compare with those that clients get.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class Gateway:
         self._admin = EnvoyAdmin(settings.admin_socket)
         self.demand = Demand(self._admin, self.activator, clock)
         self.traffic = TrafficReader(self._admin)
+        self.comparer = Comparer(clock)
         self._cluster = cluster
         self._settings = settings
         self._clock = clock
@@ -107,6 +111,7 @@ class Gateway:
             await self._prepare()
             group.create_task(self._serve_activation())
             group.create_task(self.demand.run())
+            group.create_task(self.comparer.serve(self._settings.compare_socket))
             group.create_task(self._collect())
             group.create_task(self._publish())
             group.create_task(self._statuses.run())
@@ -217,6 +222,7 @@ class Gateway:
         listeners = make_listeners(self._settings)
         self.server.update(LISTENER, [make_resource(one.name, one) for one in listeners])
         clusters = make_activation_clusters(self._settings.activation_socket)
+        clusters += make_shadow_clusters(self._settings.compare_socket)
         if self._settings.proxy_port is not None:
             clusters += make_proxy_clusters()
         self.server.update(CLUSTER, [make_resource(one.name, one) for one in clusters])
@@ -370,7 +376,7 @@ def _is_same(route: Object, old: Object) -> bool:
     new, was = route["metadata"], old["metadata"]
     return all(
         new.get(field) == was.get(field)
-        for field in ("uid", "generation", "labels", "ownerReferences")
+        for field in ("uid", "generation", "labels", "annotations", "ownerReferences")
     )
 
 

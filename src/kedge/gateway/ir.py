@@ -76,6 +76,24 @@ class Backend:
     request_headers: HeaderChange = HeaderChange()
 
 
+MILLION = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """Where copies of requests go.
+
+    Attributes:
+        share: of a million requests, how many.
+        compared: its answers are compared with those that clients get.
+    """
+
+    cluster: str
+    http2: bool = False
+    share: int = MILLION
+    compared: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """Requests of one kind and where they go.
@@ -89,7 +107,7 @@ class Route:
     service: str
     match: Match = Match()
     backends: tuple[Backend, ...] = ()
-    mirrors: tuple[str, ...] = ()
+    mirrors: tuple[Mirror, ...] = ()
     timeout: float = 0.0
     rewrite: Rewrite | None = None
     request_headers: HeaderChange = HeaderChange()

@@ -3,8 +3,9 @@
 - `outside` takes HTTP/1.1, HTTP/2 in clear text and gRPC on one port;
 - `pods` is the `http_proxy` of pods: in-cluster names go where `outside` would send them, every
   other host is forwarded unchanged, and CONNECT to an in-cluster name ends in `pods-inner`;
-- `activation` (module `activation`) is where requests wait for a pod;
-- `metrics` shows Envoy's own metrics and nothing else of its admin interface.
+- `activation` and `shadow` (modules of these names) are internal: where requests wait for a pod,
+  and where copies go whose answers are compared;
+- `metrics` shows Envoy's own metrics, nothing else of its admin interface, and `/comparisons`.
 
 Headers `x-envoy-*` and `x-kedge-*` of a client are taken off before anything looks at them: to
 Envoy they are commands.
@@ -15,7 +16,9 @@ from __future__ import annotations
 from typing import Any
 
 from envoy.config.listener.v3 import listener_pb2
+from envoy.config.route.v3 import route_components_pb2
 from envoy.extensions.access_loggers.file.v3 import file_pb2
+from envoy.extensions.filters.http.ext_proc.v3 import ext_proc_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import (
     http_connection_manager_pb2 as hcm,
@@ -26,10 +29,12 @@ from kedge.gateway.activation import make_activation_listener
 from kedge.gateway.bootstrap import ADMIN_CLUSTER
 from kedge.gateway.proxy import PODS, PODS_INNER, make_proxy_filters
 from kedge.gateway.replies import make_local_replies
+from kedge.gateway.shadow import make_compare_filter, make_report_filter, make_shadow_listener
 from kedge.gateway.table import ROUTE_TABLE
 from kedge.gateway.translate import (
     ADS,
     BUFFER_BYTES,
+    COMPARE,
     CONNECTION_WINDOW,
     INNER_HEADER,
     STREAM_WINDOW,
@@ -41,6 +46,8 @@ from kedge.settings.gateway import GatewaySettings
 OUTSIDE, METRICS = "outside", "metrics"
 _MANAGER = "envoy.filters.network.http_connection_manager"
 _ROUTER = "envoy.filters.http.router"
+
+_EXT_PROC = ext_proc_pb2.ExtProcPerRoute(overrides={})
 
 STRIPPED_PREFIXES = ("x-envoy-", "x-kedge-")
 _UPGRADES = ("websocket", "CONNECT")
@@ -62,7 +69,7 @@ def make_listeners(settings: GatewaySettings) -> list[Any]:
         pods = _make_manager(PODS, settings, mark=True, filters=make_proxy_filters())
         made.append(_make_listener(PODS, settings, settings.proxy_port, pods))
         made.append(_make_inner_listener(_make_manager(PODS_INNER, settings)))
-    made.append(make_activation_listener())
+    made += [make_activation_listener(), make_shadow_listener()]
     if settings.metrics_port is not None:
         metrics = _make_metrics_manager()
         made.append(_make_listener(METRICS, settings, settings.metrics_port, metrics))
@@ -102,11 +109,13 @@ def _make_manager(
 ) -> Any:
     """The HTTP side of a listener; `mark` tells routes that a request came in here."""
     router = (_ROUTER, router_pb2.Router(suppress_envoy_headers=True))
+    # Routes whose answers are compared switch it on.
+    compare = {**_filter(COMPARE, make_compare_filter("")), "disabled": True}
     return hcm.HttpConnectionManager(
         codec_type="AUTO",
         stat_prefix=name,
         rds={"config_source": ADS, "route_config_name": ROUTE_TABLE},
-        http_filters=[_filter(*one) for one in [*(filters or []), router]],
+        http_filters=[*(_filter(*one) for one in filters or []), compare, _filter(*router)],
         use_remote_address={"value": True},
         internal_address_config={},
         normalize_path={"value": True},
@@ -137,11 +146,21 @@ def _make_metrics_manager() -> Any:
         },
         "route": {"cluster": ADMIN_CLUSTER, "prefix_rewrite": "/stats/prometheus"},
     }
-    hosts = [{"name": METRICS, "domains": ["*"], "routes": [admin]}]
+    report = {
+        "match": {"path": "/comparisons"},
+        "direct_response": {"status": 503},
+        "typed_per_filter_config": {
+            COMPARE: pack(route_components_pb2.FilterConfig(config=pack(_EXT_PROC)))
+        },
+    }
+    hosts = [{"name": METRICS, "domains": ["*"], "routes": [admin, report]}]
     return hcm.HttpConnectionManager(
         stat_prefix=METRICS,
         route_config={"name": METRICS, "virtual_hosts": hosts},
-        http_filters=[_filter(_ROUTER, router_pb2.Router())],
+        http_filters=[
+            {**_filter(COMPARE, make_report_filter()), "disabled": True},
+            _filter(_ROUTER, router_pb2.Router()),
+        ],
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from kedge.cluster.base import Object
 from kedge.gateway.ir import (
+    MILLION,
     Backend,
     Cluster,
     CompiledRoute,
@@ -23,6 +24,7 @@ from kedge.gateway.ir import (
     Hold,
     Match,
     MatchKind,
+    Mirror,
     PathMatch,
     Problem,
     Rewrite,
@@ -39,6 +41,9 @@ CONCURRENCY_ANNOTATION = "serving.kedge.dev/container-concurrency"
 """On a Service: requests at once in one pod, a hard limit; 0 for none."""
 CANNOT_START_ANNOTATION = "serving.kedge.dev/cannot-start"
 """On a Service: why its pods cannot start, as long as they cannot."""
+COMPARE_ANNOTATION = "serving.kedge.dev/compare-mirrors"
+"""On an HTTPRoute, with value `true`: answers to mirrored requests are compared with those that
+clients get."""
 ISVC_LABEL = "serving.kserve.io/inferenceservice"
 UNKNOWN_IDLE_TIMEOUT = 1.0
 """Seconds that an idle connection to a server of undeclared keep-alive is kept."""
@@ -133,7 +138,7 @@ class _Compiler:
     def _rule(self, rule: Mapping[str, Any]) -> list[Route]:
         changes = _Filters(rule.get("filters") or [])
         backends = tuple(self._backend(ref) for ref in rule.get("backendRefs") or ())
-        mirrors = tuple(self._cluster(ref).name for ref in changes.mirrors)
+        mirrors = tuple(self._mirror(raw) for raw in changes.mirrors)
         timeout = parse_duration((rule.get("timeouts") or {}).get("request") or "0s")
         return [
             Route(
@@ -155,6 +160,12 @@ class _Compiler:
         if filters.rewrite or filters.mirrors or filters.response_headers != HeaderChange():
             raise _Refused("backendRefs[].filters takes RequestHeaderModifier only.")
         return Backend(cluster.name, ref.get("weight", 1), cluster.http2, filters.request_headers)
+
+    def _mirror(self, raw: Mapping[str, Any]) -> Mirror:
+        cluster = self._cluster(raw["backendRef"])
+        annotations = self._route["metadata"].get("annotations") or {}
+        compared = annotations.get(COMPARE_ANNOTATION) == "true"
+        return Mirror(cluster.name, cluster.http2, _parse_share(raw), compared)
 
     def _cluster(self, ref: Mapping[str, Any]) -> Cluster:
         namespace, name = ref.get("namespace") or self._namespace, ref["name"]
@@ -195,9 +206,18 @@ class _Filters:
                 case "URLRewrite":
                     self.rewrite = _parse_rewrite(item["urlRewrite"])
                 case "RequestMirror":
-                    self.mirrors.append(item["requestMirror"]["backendRef"])
+                    self.mirrors.append(item["requestMirror"])
                 case other:
                     raise _Refused(f"Filter {other} is not supported by Kedge's gateway.")
+
+
+def _parse_share(mirror: Mapping[str, Any]) -> int:
+    """Of a million requests, how many are mirrored."""
+    given = mirror.get("fraction") or {"numerator": mirror.get("percent", 100)}
+    numerator, denominator = int(given["numerator"]), int(given.get("denominator") or 100)
+    if not 0 <= numerator <= denominator:
+        raise _Refused(f"A mirror's share of {numerator} in {denominator} is none.")
+    return round(numerator * MILLION / denominator)
 
 
 def _parse_header_change(raw: Mapping[str, Any]) -> HeaderChange:

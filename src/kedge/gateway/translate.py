@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.route.v3 import route_components_pb2, route_pb2
+from envoy.extensions.filters.http.ext_proc.v3 import ext_proc_pb2
 from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
 from envoy.extensions.retry.priority.previous_priorities.v3 import previous_priorities_config_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from google.protobuf import any_pb2, struct_pb2
 
 from kedge.gateway import ir
+from kedge.gateway.ir import MILLION
 
 METADATA = "kedge"
 """Filter metadata of routes: which service an error answer names."""
@@ -28,6 +31,13 @@ ACTIVATION = "activation"
 """The internal listener in which requests wait for a pod."""
 AGAIN_HEADER = "x-kedge-again"
 """On an answer of the internal listener: the named pod took no connection, so ask once more."""
+SHADOW = "shadow"
+"""The internal listener through which compared copies of requests go."""
+SHADOW_HEADER = "x-kedge-shadow"
+"""The cluster that a compared copy is for."""
+COMPARE = "kedge.compare"
+"""The filter that tells answers to the comparer, and what says whose they are."""
+COMPARE_ROLE = "kedge-role"
 CONNECT_SECONDS = 2
 BUFFER_BYTES = 1 << 20
 """Bytes held per connection before its sender is made to wait."""
@@ -166,7 +176,23 @@ def with_guards(routes: Iterable[ir.Route]) -> list[tuple[ir.Route, bool]]:
 def make_routes(route: ir.Route, *, refuse_grpc: bool = False) -> list[Any]:
     """Envoy's routes for one route of ours: several where a prefix loses its last slash."""
     refusals = [_make_refusal(route)] if refuse_grpc else []
-    return refusals + [_make_route(route, match, rewrite) for match, rewrite in _matches(route)]
+    return refusals + [
+        _make_route(part, {**match, **share}, rewrite)
+        for match, rewrite in _matches(route)
+        for part, share in _split_compared(route)
+    ]
+
+
+def _split_compared(route: ir.Route) -> list[tuple[ir.Route, dict[str, Any]]]:
+    """The route, in two where a share of its requests is compared: answers of the others are not
+    to be told."""
+    compared = next((mirror for mirror in route.mirrors if mirror.compared), None)
+    if compared is None:
+        return [(route, {})]
+    others = tuple(mirror for mirror in route.mirrors if not mirror.compared)
+    share = {"runtime_fraction": {"default_value": _make_share(compared.share)}}
+    always = replace(route, mirrors=(replace(compared, share=MILLION), *others))
+    return [(always, share), (replace(route, mirrors=others), {})]
 
 
 def _make_refusal(route: ir.Route) -> Any:
@@ -182,6 +208,8 @@ def _make_route(route: ir.Route, match: dict[str, Any], prefix_rewrite: str | No
     message = route_components_pb2.Route(
         name=route.service, match=match, metadata=_metadata(route.service)
     )
+    if any(mirror.compared for mirror in route.mirrors):
+        message.typed_per_filter_config[COMPARE].CopyFrom(_make_telling(route.service))
     _change_headers(message, route.request_headers, "request")
     _change_headers(message, route.response_headers, "response")
     if not live:
@@ -208,7 +236,7 @@ def _make_route(route: ir.Route, match: dict[str, Any], prefix_rewrite: str | No
 def _action(route: ir.Route, prefix_rewrite: str | None) -> dict[str, Any]:
     action: dict[str, Any] = {
         "timeout": duration(route.timeout),
-        "request_mirror_policies": [{"cluster": cluster} for cluster in route.mirrors],
+        "request_mirror_policies": [_make_mirror(mirror) for mirror in route.mirrors],
     }
     rewrite = route.rewrite
     if rewrite is not None and rewrite.host:
@@ -219,6 +247,37 @@ def _action(route: ir.Route, prefix_rewrite: str | None) -> dict[str, Any]:
         substitution = rewrite.full_path.replace("\\", "\\\\")
         action["regex_rewrite"] = {"pattern": {"regex": r"^[^?]*"}, "substitution": substitution}
     return action
+
+
+def _make_share(share: int) -> dict[str, Any]:
+    return {"numerator": share, "denominator": "MILLION"}
+
+
+def _make_mirror(mirror: ir.Mirror) -> dict[str, Any]:
+    """Copies go straight to the cluster, or by way of the listener that has them compared."""
+    policy: dict[str, Any] = {
+        "disable_shadow_host_suffix_append": True,
+        "runtime_fraction": {"default_value": _make_share(mirror.share)},
+    }
+    if not mirror.compared:
+        return {**policy, "cluster": mirror.cluster}
+    named = {"header": {"key": SHADOW_HEADER, "value": mirror.cluster}}
+    return {
+        **policy,
+        "cluster": shadow_cluster(http2=mirror.http2),
+        "request_headers_mutations": [{"append": named}],
+    }
+
+
+def shadow_cluster(*, http2: bool) -> str:
+    return f"kedge/{SHADOW}-{'http2' if http2 else 'http1'}"
+
+
+def _make_telling(service: str) -> Any:
+    """Has the answers of a route told to the comparer."""
+    whose = {"key": COMPARE_ROLE, "value": service}
+    told = ext_proc_pb2.ExtProcPerRoute(overrides={"grpc_initial_metadata": [whose]})
+    return pack(route_components_pb2.FilterConfig(config=pack(told)))
 
 
 RETRIES = {

@@ -47,6 +47,11 @@ class GatewaySettings:
         """Unix socket on which Envoy asks which pod a request shall go to."""
         return self.xds_socket.with_name("activation.sock")
 
+    @property
+    def compare_socket(self) -> Path:
+        """Unix socket on which Envoy tells the answers that are compared."""
+        return self.xds_socket.with_name("compare.sock")
+
     @classmethod
     def from_local(cls, settings: LocalSettings) -> GatewaySettings:
         """The gateway of `kedge up`."""

@@ -152,16 +152,30 @@ class UrlRewrite(_Tolerant, kw_only=True, omit_defaults=True):
     path: PathModifier | None = None
 
 
+class Fraction(_Tolerant, kw_only=True, omit_defaults=True):
+    """A share.
+
+    Attributes:
+        numerator: how many.
+        denominator: of how many; 100 where nothing is said.
+    """
+
+    numerator: int
+    denominator: int | None = None
+
+
 class RequestMirror(_Tolerant, kw_only=True, omit_defaults=True):
     """Sends a copy elsewhere and ignores the answer.
 
     Attributes:
         backendRef: where to.
-        percent: share of the requests.
+        percent: share of the requests, in percent; all where nothing is said.
+        fraction: the share as a fraction, instead of `percent`.
     """
 
     backendRef: BackendRef
     percent: int | None = None
+    fraction: Fraction | None = None
 
 
 class RouteFilter(_Tolerant, kw_only=True, omit_defaults=True):
