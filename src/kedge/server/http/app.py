@@ -17,10 +17,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kedge.protocol import v1
-from kedge.protocol.compression import decompress
 from kedge.protocol.errors import ModelNotReady, ServingError
 from kedge.server.dataplane import DataPlane
 from kedge.server.http import cloudevents, openapi
+from kedge.server.http.bodies import Bodies
 from kedge.server.http.inference import encode_v1, header_lines
 from kedge.server.http.presence import while_present
 from kedge.server.http.reply import error_reply
@@ -92,8 +92,8 @@ class Rest:
     def __init__(self, dataplane: DataPlane, metrics: Metrics, limits: Limits) -> None:
         self._dataplane = dataplane
         self._metrics = metrics
-        self._limits = limits
-        self._streaming = Streaming(dataplane, limits)
+        self._bodies = Bodies(dataplane.side, limits)
+        self._streaming = Streaming(dataplane, self._bodies)
 
     def table(self) -> list[tuple[str, str, Handler]]:
         model, versioned = "/v2/models/{name}", "/v2/models/{name}/versions/{version}"
@@ -189,7 +189,7 @@ class Rest:
     # -- the repository --------------------------------------------------------------------------
 
     async def index(self, request: Request) -> Response:
-        body = v1.decode_request(await request.body() or b"{}")
+        body = await self._bodies.json(request) if await request.body() else {}
         only_ready = bool(body.get("ready", False)) if isinstance(body, dict) else False
         return _json(self._dataplane.repository.index(only_ready=only_ready))
 
@@ -215,11 +215,7 @@ class Rest:
     async def explain(self, request: Request) -> Response:
         entry = self._dataplane.find(*_model(request))
         try:
-            body = await request.body()
-            encoding = request.headers.get("content-encoding", "identity")
-            if encoding != "identity":
-                body = decompress(body, encoding.encode(), self._limits.json_bytes)
-            payload = v1.decode_request(body, request.headers.get("content-type", ""))
+            payload = await self._bodies.json(request)
             event = cloudevents.read(request.headers, payload)
             payload = event.data if event is not None else payload
             request_id = request.scope["request_id"]

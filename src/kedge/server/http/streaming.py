@@ -15,7 +15,6 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from kedge.protocol import v1
-from kedge.protocol.compression import decompress
 from kedge.protocol.errors import InferenceError, InvalidInput, ServingError, rest_status
 from kedge.protocol.inference import (
     InferRequest,
@@ -26,9 +25,9 @@ from kedge.protocol.inference import (
 )
 from kedge.protocol.open_inference import rest
 from kedge.server.dataplane import DataPlane
+from kedge.server.http.bodies import Bodies
 from kedge.server.http.inference import encode_v1
 from kedge.server.http.presence import while_present
-from kedge.server.limits import Limits
 from kedge.server.log import logger
 from kedge.server.repository import Entry
 
@@ -40,20 +39,19 @@ Encode = Callable[[Any], bytes]
 class Streaming:
     """The endpoints whose answers are many."""
 
-    def __init__(self, dataplane: DataPlane, limits: Limits) -> None:
+    def __init__(self, dataplane: DataPlane, bodies: Bodies) -> None:
         self._dataplane = dataplane
-        self._limits = limits
+        self._bodies = bodies
 
     async def predict(self, request: Request) -> Response:
         """V1: each item is an event; what a server cannot stream never comes here."""
         entry = self._find(request)
-        body = await self._body(request)
-        payload = v1.decode_request(body, request.headers.get("content-type", ""))
+        payload = await self._bodies.json(request)
         return await self._events(request, entry, "v1", payload, encode_v1)
 
     async def infer_stream(self, request: Request) -> Response:
         entry = self._find(request)
-        payload = await self._open_inference(request)
+        payload = await self._bodies.open_inference(request)
         return await self._events(request, entry, "v2", payload, _encode_v2)
 
     async def generate_stream(self, request: Request) -> Response:
@@ -85,30 +83,11 @@ class Streaming:
         params = request.path_params
         return self._dataplane.find(params["name"], params.get("version", ""))
 
-    async def _body(self, request: Request) -> bytes:
-        body = await request.body()
-        encoding = request.headers.get("content-encoding", "identity")
-        if encoding != "identity":
-            body = decompress(body, encoding.encode("latin-1"), self._limits.json_bytes)
-        return body
-
-    async def _open_inference(self, request: Request, body: bytes | None = None) -> InferRequest:
-        length = request.headers.get(rest.LENGTH_HEADER)
-        if length is not None and not length.isdecimal():
-            raise InvalidInput(f"{rest.LENGTH_HEADER} must be a whole number of bytes.")
-        return rest.decode_request(
-            await self._body(request) if body is None else body,
-            request.path_params["name"],
-            request.path_params.get("version", ""),
-            int(length) if length is not None else None,
-        )
-
     async def _question(self, request: Request) -> tuple[InferRequest, Encode]:
         """`{"text_input": ..., "parameters"?: {...}}`, or an Open Inference request."""
-        body = await self._body(request)
-        asked = v1.decode_request(body)
+        asked = await self._bodies.json(request)
         if not isinstance(asked, dict) or TEXT_IN not in asked:
-            return await self._open_inference(request, body), _encode_v2
+            return await self._bodies.open_inference(request), _encode_v2
         texts = asked[TEXT_IN]
         texts = texts if isinstance(texts, list) else [texts]
         if not texts or not all(isinstance(one, str) for one in texts):
