@@ -66,6 +66,8 @@ _BY_DTYPE = {
     if row.name != "BF16"
 }
 _LENGTH = struct.Struct("<I")
+MAX_DIMENSIONS = 32
+"""Of a tensor, in any form; NumPy 1 has no more."""
 
 
 def find_datatype(name: str, tensor: str) -> Datatype:

@@ -12,7 +12,15 @@ from typing import Any, cast
 
 import numpy as np
 
-from kedge.protocol.datatypes import Array, array_from_json, datatype_of, find_datatype, to_bytes
+from kedge.protocol.datatypes import (
+    DATATYPES,
+    Array,
+    array_from_json,
+    datatype_of,
+    element_count,
+    find_datatype,
+    to_bytes,
+)
 from kedge.protocol.errors import InvalidInput
 
 Parameter = bool | int | float | str
@@ -75,6 +83,22 @@ class Tensor:
             return list(self.texts())
         except InvalidInput:
             return self.array.ravel().tolist()
+
+
+def misfit(tensor: Tensor) -> str:
+    """Why a tensor's array is not what its datatype and shape say; empty when it is."""
+    array, datatype = tensor.array, tensor.datatype
+    if datatype not in DATATYPES:
+        return f"there is no datatype {datatype!r}"
+    if not isinstance(array, np.ndarray):
+        return f"its array is a {type(array).__name__}"
+    if array.dtype.kind not in "biufOUSMm" or (datatype == "BYTES") != (
+        array.dtype.kind in "OUSMm"
+    ):
+        return f"{datatype} is not for arrays of {array.dtype}"
+    if array.shape != tuple(tensor.shape) and array.size != element_count(tensor.shape):
+        return f"its shape is {list(tensor.shape)}, but its array's is {list(array.shape)}"
+    return ""
 
 
 @dataclass(slots=True)

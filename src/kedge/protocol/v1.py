@@ -161,6 +161,12 @@ def _columns(listed: list[Any], wanted: Sequence[str] | None) -> Columns:
 
 def _height(row: dict[str, Any], index: int) -> int:
     heights = {len(value) for value in row.values() if isinstance(value, list)}
+    for name, value in row.items():
+        if isinstance(value, dict):
+            raise InvalidInput(
+                f"instances[{index}] has an object in column '{name}', where a number or a text "
+                "belongs."
+            )
     if len(heights) > 1:
         raise InvalidInput(f"instances[{index}] has columns of different lengths.")
     return heights.pop() if heights else 1

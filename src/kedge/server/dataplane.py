@@ -25,7 +25,13 @@ from kedge.protocol.errors import (
     ServingError,
     Unsupported,
 )
-from kedge.protocol.inference import InferRequest, InferResponse, ModelMetadata, ServerMetadata
+from kedge.protocol.inference import (
+    InferRequest,
+    InferResponse,
+    ModelMetadata,
+    ServerMetadata,
+    misfit,
+)
 from kedge.protocol.open_inference import rest
 from kedge.server.batching import Job, Queue, took_too_long
 from kedge.server.execution import MODEL_FAULTS
@@ -371,6 +377,10 @@ def _checked(model: Model, payload: Any, result: Any) -> Any:
             type(result).__name__,
         )
         raise InferenceError(f"Model {model.name} gave an answer that Open Inference cannot carry.")
+    for tensor in result.outputs:
+        if fault := misfit(tensor):
+            logger.error("model %s: output %r: %s", model.name, tensor.name, fault)
+            raise InferenceError(f"Model {model.name} gave an output that is not what it says.")
     result.id = result.id or payload.id
     result.model_version = result.model_version or model.version
     return result.select(payload.outputs)

@@ -14,6 +14,7 @@ import numpy as np
 
 from kedge.protocol.datatypes import (
     DATATYPES,
+    MAX_DIMENSIONS,
     Array,
     Datatype,
     array_from_raw,
@@ -77,8 +78,11 @@ def _decode_input(
 ) -> Tensor:
     datatype = find_datatype(one.datatype, one.name)
     shape = tuple(one.shape)
-    if shape and min(shape) < 0:
-        raise InvalidInput(f"Input '{one.name}' has a negative extent in shape {list(shape)}.")
+    if shape and (min(shape) < 0 or len(shape) > MAX_DIMENSIONS):
+        raise InvalidInput(
+            f"Input '{one.name}' has shape {list(shape[:40])}; it must have at most "
+            f"{MAX_DIMENSIONS} dimensions, none negative."
+        )
     if raw is None:
         array = _from_contents(one.contents, datatype, shape, one.name)
     elif one.HasField("contents"):

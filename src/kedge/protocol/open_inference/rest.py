@@ -17,6 +17,7 @@ import orjson
 from msgspec import UNSET, Struct, UnsetType
 
 from kedge.protocol.datatypes import (
+    MAX_DIMENSIONS,
     Array,
     array_from_json,
     array_from_raw,
@@ -36,7 +37,6 @@ from kedge.protocol.inference import (
 
 LENGTH_HEADER = "inference-header-content-length"
 
-_MAX_DIMENSIONS = 32
 _NOTHING = memoryview(b"")
 _NUMBERS = frozenset("biuf")
 _WITH_ARRAYS = orjson.OPT_SERIALIZE_NUMPY
@@ -127,10 +127,10 @@ def _parse(body: bytes | memoryview) -> _Request:
 
 def _shape(one: _Input) -> tuple[int, ...]:
     shape = tuple(one.shape)
-    if shape and (min(shape) < 0 or len(shape) > _MAX_DIMENSIONS):
+    if shape and (min(shape) < 0 or len(shape) > MAX_DIMENSIONS):
         raise InvalidInput(
             f"Input '{one.name}' has shape {one.shape[:40]}; it must have at most "
-            f"{_MAX_DIMENSIONS} dimensions, none negative."
+            f"{MAX_DIMENSIONS} dimensions, none negative."
         )
     return shape
 

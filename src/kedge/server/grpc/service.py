@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from google.protobuf.message import DecodeError, Message
 
 from kedge.protocol.errors import (
+    InferenceError,
     InvalidInput,
     ModelNotFound,
     ModelNotReady,
@@ -32,6 +33,7 @@ from kedge.server.grpc.connection import (
     StreamHandler,
 )
 from kedge.server.limits import Limits
+from kedge.server.log import logger
 from kedge.server.observing import Observer
 from kedge.server.repository import Entry
 from kedge.server.request_id import passed_on
@@ -182,7 +184,7 @@ class Service:
             found = self._dataplane.stream(entry, request, call.request_id, metadata(call))
             async with aclosing(found) as answers:
                 async for answer in answers:
-                    yield codec.encode_response(answer, raw=request.raw)
+                    yield _message(entry, request, answer)
         except ServingError as error:
             _count(entry, error)
             raise
@@ -297,17 +299,35 @@ def _answer(response: messages.ModelInferResponse) -> bytes:
 
 
 def _encoded(entry: Entry, request: InferRequest, outcome: Any) -> bytes:
-    message = codec.encode_response(outcome, raw=request.raw)
+    message = _message(entry, request, outcome)
     entry.metrics.requests["grpc", 0] += 1
     return message.SerializeToString()
 
 
+def _message(entry: Entry, request: InferRequest, outcome: Any) -> messages.ModelInferResponse:
+    try:
+        return codec.encode_response(outcome, raw=request.raw)
+    except Exception as error:
+        raise _unsendable(entry, error) from error
+
+
+def _unsendable(entry: Entry, error: Exception) -> ServingError:
+    if isinstance(error, ServingError):
+        return error
+    name = entry.model.name
+    logger.error("model %s: its answer cannot be sent", name, exc_info=error)
+    return InferenceError(f"Model {name} gave an answer that gRPC cannot carry; its log tells why.")
+
+
 def _settled(entry: Entry, job: Job) -> bytes:
-    if job.error is None:
+    try:
+        if job.error is not None:
+            raise job.error
         return _encoded(entry, job.payload, job.given())
-    if isinstance(job.error, ServingError):
-        _count(entry, job.error)
-    raise job.error
+    except Exception as error:
+        told = _unsendable(entry, error)
+        _count(entry, told)
+        raise told from error
 
 
 def _count(entry: Entry, error: ServingError) -> None:

@@ -184,6 +184,9 @@ class Connection(HttpToolsProtocol):
 
         But one that stops a stream of answers does it by closing, and looks the same.
         """
+        if (self._in_head or self._in_body) and not self._refused:
+            self._refuse(400, "The connection ended within the request.")
+            return True
         if self._refused or self.cycle is None or self.cycle.response_complete:
             return None
         if getattr(self.cycle, "response_started", False):
