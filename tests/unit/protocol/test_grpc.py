@@ -80,7 +80,7 @@ def test_bad_messages_are_named() -> None:
     cases: list[tuple[ModelInferRequest, str]] = [
         (ModelInferRequest(model_name="m"), "at least one tensor"),
         (wire(datatype="FP31"), "datatype 'FP31'"),
-        (wire(shape=[-1]), "negative extent"),
+        (wire(shape=[-1]), "none negative"),
         (wire(), "has 0 elements in fp32_contents"),
         (wire(datatype="FP16"), "FP16 has no typed contents"),
     ]
