@@ -213,3 +213,15 @@ def test_payloads_to_a_file(tmp_path: Path) -> None:
     assert asked["data"] == {"instances": trained.ROWS}
     assert (status, answered["data"]) == (200, body)
     assert asked["id"] == answered["id"]
+
+
+async def test_names_of_the_cluster_are_reached_by_the_proxy(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", receiver.url)
+    monkeypatch.setenv("no_proxy", "localhost,127.0.0.0/8")
+    options = PayloadOptions("http://sink.default/in", "request")
+    async with serve(EchoModel(), payloads=options) as served:
+        await served.predict({"instances": [1]})
+    (one,) = receiver.wait_for(1)
+    assert (one.path, one.headers["host"]) == ("http://sink.default/in", "sink.default")
