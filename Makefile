@@ -33,7 +33,7 @@ frameworks: setup            ## the heavy frameworks, without which their runtim
 
 lock:                        ## pin every dependency; dev first, so that both agree
 	$(LOCK) --extra local --extra skops --extra xgboost --extra lightgbm \
-		--extra onnx --group dev -o requirements/dev.txt
+		--extra onnx --extra otel --group dev -o requirements/dev.txt
 	$(LOCK) --extra local --extra sklearn -c requirements/dev.txt -o requirements/demo.txt
 
 fmt: setup

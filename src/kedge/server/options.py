@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from kedge.server.payloads.options import PayloadOptions
 
 _LOGGER_CERTIFICATES = "/etc/tls/logger"
-_UNHEEDED = {
+UNHEEDED = {
     "--max_threads": "gRPC needs no threads here.",
     "--protocol": "every protocol is served; --predictor_protocol says what a predictor speaks.",
 }
-_CERTIFICATES = {
+CERTIFICATES = {
     "--ssl_certfile": "KSERVE_TLS_CERT_FILE",
     "--ssl_keyfile": "KSERVE_TLS_KEY_FILE",
 }
@@ -118,6 +118,11 @@ def parse_script(
     namespace = argparse.Namespace(**absent, **defaults)
     known, unknown = script_parser().parse_known_args(list(argv), namespace)
     return _options(known, unknown, env)
+
+
+def serve_parser() -> argparse.ArgumentParser:
+    """The flags of `kedge serve`."""
+    return _parser()
 
 
 def script_parser() -> argparse.ArgumentParser:
@@ -217,13 +222,18 @@ def _add_runtime(parser: argparse.ArgumentParser) -> None:
 def _add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--model_name", "--model-name", default="model", help="name in the endpoint's path")
-    add("--http_port", "--http-port", type=_port, default=8080)
-    add("--grpc_port", "--grpc-port", type=_port, default=8081)
-    add("--enable_grpc", "--enable-grpc", type=_boolean, nargs="?", const=True, default=True)
-    add("--enable_latency_logging", type=_boolean, nargs="?", const=True, default=True)
-    add("--configure_logging", type=_boolean, nargs="?", const=True, default=True)
-    add("--event-loop", "--event_loop", choices=("auto", "asyncio", "uvloop"), default="auto")
-    add("--timeout-keep-alive", type=float, default=DEFAULT_LIMITS.keep_alive_seconds)
+    add("--http_port", "--http-port", type=_port, default=8080, help="REST")
+    add("--grpc_port", "--grpc-port", type=_port, default=8081, help="gRPC")
+    add("--enable_grpc", "--enable-grpc", type=_boolean, nargs="?", const=True, default=True,
+        help="listen for gRPC")  # fmt: skip
+    add("--enable_latency_logging", type=_boolean, nargs="?", const=True, default=True,
+        help="a line of durations per request")  # fmt: skip
+    add("--configure_logging", type=_boolean, nargs="?", const=True, default=True,
+        help="write the server's own lines to stderr")  # fmt: skip
+    add("--event-loop", "--event_loop", choices=("auto", "asyncio", "uvloop"), default="auto",
+        help="auto is uvloop where it is installed")  # fmt: skip
+    add("--timeout-keep-alive", type=float, default=DEFAULT_LIMITS.keep_alive_seconds,
+        help="seconds until an idle connection is closed")  # fmt: skip
     add("--grpc_max_receive_message_length", type=int, default=0, help="bytes; 64 MiB unless set")
     add("--grpc_max_send_message_length", type=_count, default=0, help="bytes; no limit unless set")
     add("--max_asyncio_workers", type=_count, default=0, help="threads of the event loop's pool")
@@ -231,9 +241,9 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         help="the page at /docs")  # fmt: skip
     add("--access_log_format", default="",
         help="a line per HTTP request, such as '%%(h)s %%(r)s %%(s)s'")  # fmt: skip
-    for flag in _UNHEEDED:
+    for flag in UNHEEDED:
         add(flag, default=None, help=argparse.SUPPRESS)
-    for flag in _CERTIFICATES:
+    for flag in CERTIFICATES:
         add(flag, default="", help=argparse.SUPPRESS)
     add("--grace-period", type=float, default=30.0, help="seconds to end requests after SIGTERM")
     add("--workers", type=_workers, default=1, help="processes that share the ports")
@@ -245,9 +255,11 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         help="of the server's lines and those of requests")  # fmt: skip
     add("--predictor_host", default=None, help="host[:port] that a transformer forwards to")
     add("--predictor_protocol", default="v1", help="v1, v2 or grpc-v2")
-    add("--predictor_use_ssl", type=_boolean, nargs="?", const=True, default=False)
-    add("--predictor_request_timeout_seconds", type=float, default=600.0)
-    add("--predictor_request_retries", type=int, default=0)
+    add("--predictor_use_ssl", type=_boolean, nargs="?", const=True, default=False,
+        help="TLS to the predictor")  # fmt: skip
+    add("--predictor_request_timeout_seconds", type=float, default=600.0, help="of one attempt")
+    add("--predictor_request_retries", type=int, default=0,
+        help="further attempts where it cannot be reached or is not ready")  # fmt: skip
     add("--enable_predictor_health_check", action="store_true",
         help="ready only while the predictor is")  # fmt: skip
     add("--explainer_host", default=None, help="host[:port] that explanations are asked of")
@@ -257,14 +269,8 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add("--max_batch_size", "--max-batch-size", type=_count, default=0, help="rows of a batch")
     add("--max_latency", "--max-latency", type=_duration, default=0.0,
         help="milliseconds that a request waits on purpose for others; 0: never")  # fmt: skip
-    add(
-        "--batcher_response",
-        type=_boolean,
-        nargs="?",
-        const=True,
-        default=False,
-        help="V1 answers in the shape of KServe's batcher",
-    )
+    add("--batcher_response", type=_boolean, nargs="?", const=True, default=False,
+        help="V1 answers in the shape of KServe's batcher")  # fmt: skip
     add("--max_concurrency", "--max-concurrency", type=_count, default=DEFAULT_LIMITS.concurrency,
         help="requests of one model worked on at once; 0: no limit")  # fmt: skip
     add("--max_queue", "--max-queue", type=_count, default=DEFAULT_LIMITS.waiting,
@@ -278,7 +284,8 @@ def _add_payload_flags(parser: argparse.ArgumentParser, *, script: bool) -> None
     """KServe's agent has these; here the server itself logs."""
     add = parser.add_argument
     add("--log-url", "--log_url", default="", help="http, https or file URL that payloads go to")
-    add("--log-mode", "--log_mode", choices=("all", "request", "response"), default="all")
+    add("--log-mode", "--log_mode", choices=("all", "request", "response"), default="all",
+        help="which payloads")  # fmt: skip
     add("--source-uri", "--source_uri", default="", help="source of the events")
     for name in ("inference-service", "namespace", "endpoint", "component"):
         # A script's own parser may well have a --namespace.
@@ -290,7 +297,8 @@ def _add_payload_flags(parser: argparse.ArgumentParser, *, script: bool) -> None
         help="KEY=VALUE, separated by commas")  # fmt: skip
     add("--logger-ca-cert-file", default="",
         help=f"of an https sink; a mere name is one in {_LOGGER_CERTIFICATES}")  # fmt: skip
-    add("--logger-tls-skip-verify", type=_boolean, nargs="?", const=True, default=False)
+    add("--logger-tls-skip-verify", type=_boolean, nargs="?", const=True, default=False,
+        help="accept any certificate of an https sink")  # fmt: skip
     add("--log-queue", type=_count, default=1000, help="payloads that wait; more are dropped")
     add("--log-senders", type=_count, default=5, help="payloads that are sent at once")
 
@@ -346,7 +354,7 @@ def _explainer(known: argparse.Namespace) -> PredictorConfig | None:
 
 def _unheeded(known: argparse.Namespace, env: Mapping[str, str]) -> tuple[str, ...]:
     """Flags of KServe's server that have no counterpart; one that promises TLS is refused."""
-    for flag, variable in _CERTIFICATES.items():
+    for flag, variable in CERTIFICATES.items():
         if getattr(known, flag.strip("-")) or env.get(variable):
             raise BadUsage(
                 f"{flag} ({variable}): this server does not speak TLS.",
@@ -356,8 +364,8 @@ def _unheeded(known: argparse.Namespace, env: Mapping[str, str]) -> tuple[str, .
         from kedge.server.http.access import check_format
 
         check_format(known.access_log_format)
-    given = [flag for flag in _UNHEEDED if getattr(known, flag.strip("-")) is not None]
-    return tuple(f"{flag} has no effect: {_UNHEEDED[flag]}" for flag in given)
+    given = [flag for flag in UNHEEDED if getattr(known, flag.strip("-")) is not None]
+    return tuple(f"{flag} has no effect: {UNHEEDED[flag]}" for flag in given)
 
 
 def _names(text: str) -> list[str]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from kedge.server.errors import BadUsage, ModelLoadFailed, PortInUse
 from kedge.server.main import RUNTIMES, find_runtime, serve
 from kedge.server.options import parse, parse_script
 from kedge.server.ports import bind, find_holder, listen
+from kedge.server.reference import document
 
 
 def test_kserve_s_arguments_are_understood() -> None:
@@ -163,3 +167,22 @@ def test_a_failed_start_is_written_where_it_will_be_read(
     assert serve(["nope"]) == 1
     assert capfd.readouterr().err.splitlines()[-1].startswith("BadUsage: There is no runtime")
     assert log.read_text().startswith("BadUsage: There is no runtime 'nope'. Fix: Use one of")
+
+
+def test_golden_reference_of_the_flags(golden: Callable[[Path, str], None]) -> None:
+    golden(Path(__file__).parents[3] / "docs/reference/server.md", document())
+
+
+def test_what_is_off_is_not_imported() -> None:
+    script = (
+        "import sys\n"
+        "import kedge.server.main, kedge.server.server, kedge.server.grpc.service\n"
+        "kedge.server.server.ModelServer()\n"
+        "off = 'observed access batcher_shape'.split()\n"
+        "print([m for m in sys.modules if m.startswith(('opentelemetry', 'kedge.server.payloads'))"
+        " or m.rpartition('.')[2] in off])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"

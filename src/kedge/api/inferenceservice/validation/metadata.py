@@ -38,11 +38,13 @@ _READ_BY_NOTHING = {
     "logger-secret-file": "nothing reads it",
     "disable-localmodel": "Kedge keeps no model caches on nodes",
     "nodegroup": "Kedge keeps no model caches on nodes",
-    "server-type": "it is read on a ServingRuntime only",
+    "server-type": "it is read on a ServingRuntime only, and here where it is kedge",
     "routing-group": "it is for LLMInferenceService only",
     "enable-served-by-header": "it is for LLMInferenceService only",
     "model-based-routing-enabled": "it is for LLMInferenceService only",
 }
+_KEDGE_SERVER = ("serving.kserve.io/server-type", "kedge")
+"""Says of a component's own containers that they are built on kedge.server."""
 _READ_ELSEWHERE = {
     "exp-dra-": "it is for LLMInferenceService only",
     "s3-": "it is read on a Secret or ServiceAccount only",
@@ -136,8 +138,9 @@ def check_annotations(subject: Subject, findings: Findings) -> None:
     places = [("metadata", subject.metadata)]
     places += [(part.path, part.spec) for part in subject.components]
     for path, holder in places:
-        for key in holder.get("annotations") or {}:
-            _check_annotation(f"{path}.annotations[{key}]", key, findings)
+        for key, value in (holder.get("annotations") or {}).items():
+            if (key, value) != _KEDGE_SERVER:
+                _check_annotation(f"{path}.annotations[{key}]", key, findings)
         for key, value in (holder.get("labels") or {}).items():
             if key in _VISIBILITY and value != "cluster-local":
                 findings.warn(
