@@ -20,6 +20,7 @@ from tests.integration.gateway_world import (
     gateway_world,
     grpc_rule,
     now,
+    path_rule,
     rule,
 )
 
@@ -44,11 +45,13 @@ async def held(world: GatewayWorld, count: int) -> None:
     await eventually(lambda: world.gateway.activator.held().get(KEY, 0) == count)
 
 
-async def call(world: GatewayWorld, body: bytes = b"x", timeout: float = 10) -> dict[str, Any]:
+async def call(
+    world: GatewayWorld, *, metadata: tuple[tuple[str, str], ...] = ()
+) -> dict[str, Any]:
     options = [("grpc.default_authority", HOST)]
     async with grpc.aio.insecure_channel(f"127.0.0.1:{world.settings.port}", options) as channel:
         method: Any = channel.unary_unary(PREDICT, None, None)
-        return dict(json.loads(await method(body, timeout=timeout)))
+        return dict(json.loads(await method(b"x", metadata=metadata, timeout=10)))
 
 
 async def test_a_request_waits_for_a_pod(world: GatewayWorld) -> None:
@@ -141,6 +144,32 @@ async def test_a_websocket_waits_for_a_pod(world: GatewayWorld) -> None:
     assert world.gateway.activator.busy("127.0.0.1") == 1
     await socket.close()
     await eventually(lambda: world.gateway.activator.busy("127.0.0.1") == 0)
+
+
+async def test_what_comes_through_the_pods_proxy_waits_too(
+    world: GatewayWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transformer that calls its predictor, both ways."""
+    await world.service("iris", activation=True, grpc=True)
+    await world.route("iris", grpc_rule("iris"), rule("iris"), hostnames=("iris.default",))
+    await world.answering("iris")
+    proxy = f"http://127.0.0.1:{world.settings.proxy_port}"
+
+    async def rest() -> str:
+        async with world.session.get("http://iris.default/v1", proxy=proxy) as answer:
+            return str((await answer.json())["backend"])
+
+    async def rpc() -> str:
+        monkeypatch.setenv("http_proxy", proxy)
+        async with grpc.aio.insecure_channel("iris.default:8081") as channel:
+            method: Any = channel.unary_unary(PREDICT, None, None)
+            return str(json.loads(await method(b"x", timeout=10))["backend"])
+
+    asked = [asyncio.create_task(rest()), asyncio.create_task(rpc())]
+    await held(world, 2)
+    await world.endpoints("iris", await world.backend("a"))
+    await world.endpoints("iris", await world.grpc_backend("g"), port_name="grpc")
+    assert await asyncio.gather(*asked) == ["a", "g"]
 
 
 async def test_the_hold_counts_in_the_requests_time(world: GatewayWorld) -> None:
@@ -361,6 +390,7 @@ async def test_commands_to_envoy_reach_nothing(world: GatewayWorld) -> None:
     secret = await world.backend("secret", "127.0.0.9")
     pod = await world.backend("a", "127.0.0.2")
     await world.endpoints("iris", pod)
+    await world.endpoints("iris", await world.grpc_backend("g", "127.0.0.3"), port_name="grpc")
     address = f"{secret.address}:{secret.port}"
     names = (
         "x-envoy-original-dst-host", "x-kedge-again", "x-kedge-address", "x-kedge-listener",
@@ -368,11 +398,21 @@ async def test_commands_to_envoy_reach_nothing(world: GatewayWorld) -> None:
     )  # fmt: skip
     headers = dict.fromkeys(names, address)
     headers["x-kedge-lane"] = "kedge/pods-1"
-    for path in ("/", "/serving/default/iris/"):
-        async with world.session.get(world.url + path, headers={"Host": HOST, **headers}) as answer:
+    await world.route("path", path_rule("/serving/default/iris/", "iris"))
+    await world.answering("path")
+    proxy = f"http://127.0.0.1:{world.settings.proxy_port}"
+    for url, host, via in (
+        (world.url, HOST, None),
+        (f"{world.url}/serving/default/iris/", "any", None),
+        (f"http://{HOST}/", HOST, proxy),
+    ):
+        sent = {"Host": host, **headers}
+        async with world.session.get(url, headers=sent, proxy=via) as answer:
             body = await answer.json()
             assert body["backend"] == "a"
             assert not any(name.startswith(("x-envoy-", "x-kedge-")) for name in body["headers"])
+    metadata = tuple(headers.items())
+    assert (await call(world, metadata=metadata))["backend"] == "g"
     assert secret.requests == 0
     # Nor does a host that is an internal name.
     for host in ("activation", "envoy://activation/default/iris/80", address):

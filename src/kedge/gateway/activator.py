@@ -15,6 +15,7 @@ import itertools
 import logging
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 
 from kedge.gateway.ir import Endpoint, Endpoints, Hold
 from kedge.lib.clock import SYSTEM_CLOCK, Clock
@@ -128,13 +129,18 @@ class Activator:
     def update(self, endpoints: Endpoints) -> None:
         """The endpoints of a cluster as they are now."""
         key = key_of(endpoints.cluster)
-        if endpoints.hold is None:
-            self.forget(endpoints.cluster)
-            return
+        hold = endpoints.hold
+        if hold is None:
+            known = self._revisions.get(key)
+            if known is None or not known.waiting.get(endpoints.cluster):
+                self.forget(endpoints.cluster)
+                return
+            # No more come to wait; those that do are not to suffer for it.
+            hold = replace(known.hold, concurrency=0, cannot_start="")
         revision = self._find(key)
         before = revision.addresses()
         revision.endpoints[endpoints.cluster] = endpoints.ready
-        revision.hold = endpoints.hold
+        revision.hold = hold
         self._note_addresses(revision, before)
         if not revision.addresses() and revision.held:
             self._wake(revision)

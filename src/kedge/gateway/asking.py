@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -72,33 +73,33 @@ class AskingServer:
                         is_grpc = headers.get("content-type", b"").startswith(_GRPC)
                         yield _make_refusal(refused, is_grpc)
                         return
-                    yield self._make_placement(ask.cluster, endpoint)
+                    yield self._place(ask.cluster, endpoint)
                 elif kind == "response_trailers":
                     yield _TRAILERS_SEEN
         finally:
             if ask is not None:
                 self._activator.release(ask)
 
-    def _make_placement(self, cluster: str, endpoint: Endpoint) -> bytes:
+    def _place(self, cluster: str, endpoint: Endpoint) -> bytes:
+        """The answer that names this endpoint."""
         revision = self._activator.find(cluster)
-        title = revision.hold.title if revision else key_of(cluster)
-        facts = struct_pb2.Struct()
-        facts.update(
-            {
-                "address": f"{endpoint.address}:{endpoint.port}",
-                "service": title,
-                "why": why_name(title),
-            }
-        )
-        metadata = struct_pb2.Struct()
-        metadata.fields[NAMESPACE].struct_value.CopyFrom(facts)
-        lane = {"header": {"key": LANE_HEADER, "raw_value": self._lane.encode()}}
-        response = messages.ProcessingResponse(
-            request_headers={"response": {"header_mutation": {"set_headers": [lane]}}},
-            dynamic_metadata=metadata,
-        )
-        packed: bytes = response.SerializeToString()
-        return packed
+        title = (revision.hold.title if revision else "") or key_of(cluster)
+        return _make_placement(self._lane, f"{endpoint.address}:{endpoint.port}", title)
+
+
+@lru_cache(4096)
+def _make_placement(lane: str, address: str, title: str) -> bytes:
+    facts = struct_pb2.Struct()
+    facts.update({"address": address, "service": title, "why": why_name(title)})
+    metadata = struct_pb2.Struct()
+    metadata.fields[NAMESPACE].struct_value.CopyFrom(facts)
+    chosen = {"header": {"key": LANE_HEADER, "raw_value": lane.encode()}}
+    response = messages.ProcessingResponse(
+        request_headers={"response": {"header_mutation": {"set_headers": [chosen]}}},
+        dynamic_metadata=metadata,
+    )
+    packed: bytes = response.SerializeToString()
+    return packed
 
 
 def _cluster_of(request: Any) -> str:

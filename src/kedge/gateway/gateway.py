@@ -167,7 +167,8 @@ class Gateway:
         """Read what changed; send endpoints at once and have the rest published."""
         while True:
             await self._kick.wait()
-            await self._clock.sleep(DEBOUNCE)
+            if not self.activator.held():
+                await self._clock.sleep(DEBOUNCE)
             self._kick.clear()
             await self._read_changes()
             self.server.flush()

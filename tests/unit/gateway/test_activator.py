@@ -209,6 +209,19 @@ async def test_a_pod_is_drained_when_it_is_named_no_more_and_nothing_runs_in_it(
     await bench.activator.drained("never seen")
 
 
+async def test_those_that_wait_get_their_pod_though_no_more_come_to_wait() -> None:
+    bench = Bench()
+    bench.pods(concurrency=1)
+    asks = bench.ask(3)
+    bench.activator.update(Endpoints(IRIS))
+    assert placed(asks) == ["-", "-", "-"]
+    bench.activator.update(Endpoints(IRIS, (Endpoint("a", 8080),)))
+    await settle()
+    assert placed(asks) == ["a", "a", "a"]
+    bench.activator.update(Endpoints(IRIS, (Endpoint("b", 8080),)))
+    assert bench.activator.find(IRIS) is None
+
+
 async def test_a_service_that_goes_away_lets_nobody_wait() -> None:
     bench = Bench()
     bench.pods()
