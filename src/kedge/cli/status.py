@@ -80,6 +80,7 @@ def _services(folder: Path) -> dict[str, Any] | None:
         return {
             "total": len(found.items),
             "ready": len(ready),
+            "templates": [template for node in nodes.items for template in _templates(node)],
             "notes": [note for node in nodes.items for note in _notes(node)],
         }
 
@@ -91,6 +92,25 @@ def _services(folder: Path) -> dict[str, Any] | None:
         return asyncio.run(connected())
     except KedgeError:
         return None
+
+
+def _templates(node: dict[str, Any]) -> list[dict[str, Any]]:
+    """The warm templates that a node's pods are forked from."""
+    annotations = node["metadata"].get("annotations") or {}
+    try:
+        return list(json.loads(annotations.get("serving.kedge.dev/templates") or "[]"))
+    except ValueError:
+        return []
+
+
+def _template_line(template: dict[str, Any]) -> str:
+    if template.get("failure"):
+        return f"{template['runtime']}: none, pods start by exec ({template['failure']})"
+    forks = template["forks"]
+    return (
+        f"{template['runtime']}: {template['memory'] / 1e6:.0f} MB, pid {template['pid']},"
+        f" {forks} pod{'' if forks == 1 else 's'} forked"
+    )
 
 
 def _notes(node: dict[str, Any]) -> list[str]:
@@ -127,5 +147,7 @@ def _show(found: dict[str, Any]) -> None:
     output.say(f"  {'logs':12} {found['logs']}")
     if services:
         output.say(f"  {'services':12} {services['ready']} of {services['total']} Ready")
+        for template in services["templates"]:
+            output.say(f"  {'template':12} {_template_line(template)}")
         for line in services["notes"]:
             output.say(f"  {'note':12} {line}")

@@ -9,6 +9,10 @@ from typing import Any
 
 from kedge.client.waiting import Object, condition, without_fix
 
+STARTED = "serving.kedge.dev/Started"
+"""The pod condition that tells what its start was made of."""
+_HOW = {"Forked": "forked from a template", "Executed": "started by exec"}
+
 Logs = Mapping[tuple[str, str], list[str]]
 """Last log lines by (pod, container)."""
 
@@ -64,6 +68,9 @@ def of_pod(pod: Object, logs: Logs) -> Finding:
         told, worst = f"{scheduled.get('reason')}: {scheduled.get('message')}", State.FAILED
     elif status.get("reason"):
         worst = State.FAILED
+    started = condition(pod, STARTED)
+    if worst is State.OK and not told and started:
+        told = f"{phase}; {_HOW.get(str(started.get('reason')), 'started')}: {started['message']}"
     return Finding(f"Pod {name}", worst, told or phase, below=containers)
 
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from kedge.api.scheme import POD
 from kedge.autoscaler.signals_client import SignalsClient
 from kedge.cluster.kubernetes import KubernetesCluster
-from kedge.cluster.local.node import NodeAgent
+from kedge.cluster.local.node import NodeAgent, Wakes
 from kedge.gateway.gateway import Gateway
 from kedge.modes.part import notify, run_part
 from kedge.reconcile import EventRecorder, Informer
@@ -39,14 +39,17 @@ async def run_data(settings: LocalSettings) -> None:
     async with KubernetesCluster.from_unix_socket(settings.api_socket) as cluster:
         gateway = Gateway(cluster, GatewaySettings.from_local(settings))
         pods = Informer(cluster, POD)
+        wakes = Wakes()
         agent = NodeAgent(
             cluster,
             node_settings(settings),
             pods=pods,
             events=EventRecorder(cluster, "kubelet"),
             drains=gateway,
+            asked=wakes.asked,
             life_fd=int(os.environ["KEDGE_LIFE_FD"]) if "KEDGE_LIFE_FD" in os.environ else None,
         )
+        gateway.demand.on_wake(wakes.note)
         signals = SignalsClient(settings.signals_socket, settings.node_name, gateway.demand)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(signals.run())

@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, cast
 
+from kedge.server import phases
+
 if TYPE_CHECKING:
     from prometheus_client.core import CollectorRegistry, Metric
 
@@ -145,7 +147,12 @@ class Metrics:
             in_flight.add_metric([model], figures.in_flight)
             waiting.add_metric([model], figures.waiting)
             load.add_metric([model], figures.load_seconds)
-        yield from (requests, errors, in_flight, waiting, load)
+        start = GaugeMetricFamily(
+            "server_start_seconds", "time that each phase of the start took", labels=["phase"]
+        )
+        for phase, seconds in phases.durations().items():
+            start.add_metric([phase], seconds)
+        yield from (requests, errors, in_flight, waiting, load, start)
         if self.payloads:
             payloads = CounterMetricFamily(
                 "payload_log_records",

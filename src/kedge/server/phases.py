@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from itertools import pairwise
 
 SOCKET = "KEDGE_READY_SOCKET"
 """Environment variable with the path of a datagram socket."""
@@ -40,6 +41,12 @@ def mark(name: str) -> None:
 def moments() -> dict[str, float]:
     """When each was over, of this process."""
     return dict(_moments)
+
+
+def durations() -> dict[str, float]:
+    """Seconds of each phase after the first, in order."""
+    moments = sorted(_moments.items(), key=lambda moment: moment[1])
+    return {name: moment - before for (_, before), (name, moment) in pairwise(moments)}
 
 
 def tell(others: Mapping[str, float] | None = None) -> None:

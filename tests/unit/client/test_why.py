@@ -264,3 +264,21 @@ def test_warnings_are_told_oldest_first_with_their_count() -> None:
     normal = {**event("Started", "2025-01-03T00:00:00Z"), "type": "Normal"}
     found = explain(Evidence(service(), events=[*events, normal]))
     assert found.events == ["Failed pod/p: m", "BackOff pod/p: m (x4)"]
+
+
+def test_a_pod_that_is_well_tells_what_its_start_was_made_of() -> None:
+    status = {
+        "phase": "Running",
+        "conditions": [
+            {
+                "type": "serving.kedge.dev/Started",
+                "status": "True",
+                "reason": "Forked",
+                "message": "process 8.0 ms, weights 9.1 ms",
+            }
+        ],
+        "containerStatuses": [container({"running": {}}, ready=True)],
+    }
+    found = explain(chain(status, service(condition("Ready", "True"))))
+    told = find(found.tree, "Pod iris-predictor-5d-x").told
+    assert told == "Running; forked from a template: process 8.0 ms, weights 9.1 ms"

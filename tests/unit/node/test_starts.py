@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from kedge.cluster.local.node.starts import CONDITION, Start, make_start, read
+from kedge.cluster.base import Object
+from kedge.cluster.local.node.starts import CONDITION, Start, Wakes, make_start, read
+from kedge.testing.clock import FakeClock
 
 
 def test_phases_are_the_time_between_moments() -> None:
@@ -33,3 +35,28 @@ def test_the_condition_is_read_back() -> None:
         True, {"prepare": 0.01, "process": 0.02, "ready": 0.07}
     )
     assert read({"status": {}}) is None
+
+
+def pod(deployment: str) -> Object:
+    owner = {"kind": "ReplicaSet", "name": f"{deployment}-5d9c7f"}
+    return {"metadata": {"namespace": "ns", "name": "p", "ownerReferences": [owner]}}
+
+
+async def test_a_wake_belongs_to_the_next_pod_of_its_service() -> None:
+    clock = FakeClock()
+    wakes = Wakes(clock)
+    await clock.advance(5)
+    wakes.note("ns/iris-predictor-00001-private")
+    await clock.advance(1)
+    wakes.note("ns/iris-predictor-00001-private")
+    assert wakes.asked(pod("other")) is None
+    assert wakes.asked(pod("iris-predictor-00001")) == 5.0
+    assert wakes.asked(pod("iris-predictor-00001")) is None
+    wakes.note("ns/iris-predictor-00001-private")
+    await clock.advance(100)
+    assert wakes.asked(pod("iris-predictor-00001")) is None
+
+
+def test_the_request_that_woke_it_comes_first() -> None:
+    start = make_start(1.0, 1.5, 2.0, True, {}, woken=0.75)
+    assert next(iter(start.phases.items())) == ("scheduled", 0.25)

@@ -1,9 +1,10 @@
 """The node agent: turns the Pods of this machine into processes.
 
 Here: the agent and a pod's life (`agent`, `pod`, `container`), the process that holds a pod
-(`shim`) and the agent's end of its socket (`sandbox`), what a container is given (`images`, `env`,
-`volumes`, `resources`, `cgroups`, `addresses`, `bindshim`), what is seen of it (`probes`, `logs`,
-`listeners`) and told (`status`, `unsupported`).
+(`shim`) and the agent's end of its socket (`sandbox`), the processes that pods are forked from
+warm (`templates`), what a container is given (`images`, `env`,
+`volumes`, `resources`, `cgroups`, `addresses`, `bindshim`), what is seen of it (`probes`, `health`,
+`notices`, `starts`, `logs`, `processes`) and told (`status`, `unsupported`).
 
 Not here: which pod runs on which node (`cluster.local` scheduler), where objects are stored, how
 requests find a pod. It speaks to the API through `cluster.base.Cluster` only, so it works as well
@@ -13,5 +14,6 @@ against a Kubernetes API server. May import `cluster.base`, `cluster.errors`, `a
 
 from kedge.cluster.local.node.agent import NodeAgent
 from kedge.cluster.local.node.host import Drains
+from kedge.cluster.local.node.starts import Wakes
 
-__all__ = ["Drains", "NodeAgent"]
+__all__ = ["Drains", "NodeAgent", "Wakes"]

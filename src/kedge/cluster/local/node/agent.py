@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import platform
 import shutil
+from collections.abc import Callable
 from decimal import Decimal
 
 from kedge.api.scheme import NODE
@@ -23,6 +25,7 @@ from kedge.cluster.local.node.host import (
     PodCache,
     Recorder,
     StartSlots,
+    wait_until,
 )
 from kedge.cluster.local.node.images import Images
 from kedge.cluster.local.node.memory_watch import MemoryWatch
@@ -40,6 +43,8 @@ log = logging.getLogger(__name__)
 _HEARTBEAT = 60.0
 _ROTATION = 10.0
 _REFRESH = 60.0
+TEMPLATES_ANNOTATION = "serving.kedge.dev/templates"
+"""On the Node: the warm templates, as JSON."""
 _API_RETRY = Backoff(initial=0.05, limit=5.0)
 
 
@@ -53,6 +58,7 @@ class NodeAgent:
         pods: a cache of Pods, run by the caller (`reconcile.Informer(cluster, POD)`).
         events: writes events on pods (`reconcile.EventRecorder`).
         drains: knows when the gateway no longer sends to a pod that ends.
+        asked: when a request asked for a pod (`starts.Wakes`).
         life_fd: end-of-file there ends all pods; None ties them to this process.
     """
 
@@ -64,6 +70,7 @@ class NodeAgent:
         pods: PodCache,
         events: Recorder,
         drains: Drains | None = None,
+        asked: Callable[[Object], float | None] = lambda _pod: None,
         life_fd: int | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
@@ -102,6 +109,7 @@ class NodeAgent:
             cgroups=Cgroups(),
             slots=StartSlots(max(1, int(capacity.cpu))),
             allocatable=self._amounts,
+            asked=asked,
         )
 
     async def run(self) -> None:
@@ -187,7 +195,8 @@ class NodeAgent:
             try:
                 await self._write_node()
                 failures = 0
-                await self._clock.sleep(_HEARTBEAT)
+                self._host.templates.changed.clear()
+                await wait_until(self._host.templates.changed, self._clock, _HEARTBEAT)
             except (ApiError, OSError) as error:
                 failures += 1
                 log.info("the Node object was not written: %s", error)
@@ -198,7 +207,7 @@ class NodeAgent:
         try:
             await self._cluster.create(NODE, node)
         except AlreadyExists:
-            metadata = {"labels": node["metadata"]["labels"]}
+            metadata = {key: node["metadata"][key] for key in ("labels", "annotations")}
             await self._cluster.patch(NODE, self._settings.name, {"metadata": metadata})
         await self._cluster.patch(
             NODE, self._settings.name, {"status": node["status"]}, subresource="status"
@@ -230,6 +239,7 @@ class NodeAgent:
                     "kubernetes.io/os": system,
                     "kubernetes.io/arch": architecture,
                 },
+                "annotations": {TEMPLATES_ANNOTATION: json.dumps(self._host.templates.describe())},
             },
             "spec": {},
             "status": {

@@ -301,7 +301,12 @@ class ContainerLife:
         now, notice = self._host.clock.monotonic(), self._notice
         if self._asked and self.state.restarts == 0:
             self.state.start = make_start(
-                self._place.seen, self._asked, now, notice.warm, notice.moments
+                self._place.seen,
+                self._asked,
+                now,
+                notice.warm,
+                notice.moments,
+                self._place.woken,
             )
 
     async def end(self, sandbox: Sandbox, run: Run, verdict: Verdict) -> None:

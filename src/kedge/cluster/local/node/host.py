@@ -98,6 +98,7 @@ class Host:
     Attributes:
         allocatable: resource name -> amount; what a container without limits may use.
         bind_library: preloaded into containers (`bindshim`); None where it could not be built.
+        asked: when a request asked for a pod, on the monotonic clock; None where none did.
         starting: containers that have begun and are not ready yet; many share the probing.
     """
 
@@ -115,6 +116,7 @@ class Host:
     cgroups: Cgroups
     slots: StartSlots
     allocatable: Mapping[str, Decimal] = field(default_factory=dict)
+    asked: Callable[[Object], float | None] = lambda _pod: None
     bind_library: Path | None = None
     starting: int = 0
 

@@ -69,12 +69,14 @@ class PodPlace:
 
     Attributes:
         seen: when the agent first saw it, on the monotonic clock.
+        woken: when a request asked for it, likewise; None where none did.
     """
 
     dir: Path
     address: str
     volumes: Volumes
     seen: float = 0.0
+    woken: float | None = None
 
     def container_dir(self, name: str) -> Path:
         return self.dir / "containers" / name

@@ -52,6 +52,7 @@ class PodLife:
         self._lives: list[ContainerLife] = []
         self._volumes: Volumes | None = None
         self._seen = host.clock.monotonic()
+        self._woken = host.asked(pod)
         self._began_before = bool((pod.get("status") or {}).get("startTime"))
 
     @property
@@ -232,7 +233,7 @@ class PodLife:
             self._pod, self._dir, self._host.settings.volumes_dir, self._host.cluster,
             self._host.fetcher(namespace), self._host.allocatable,
         )  # fmt: skip
-        return PodPlace(self._dir, self._facts.address, volumes, self._seen)
+        return PodPlace(self._dir, self._facts.address, volumes, self._seen, self._woken)
 
     async def _tell_trouble(self, reason: str, message: str, failures: int) -> None:
         """Something that all containers wait for cannot be had yet."""

@@ -91,6 +91,9 @@ class Templates:
         data_dir: remembers what is in use, and has the templates' logs.
         most: templates kept at once; the one unused for longest gives way.
         idle_seconds: a template unused for so long is let go.
+
+    Attributes:
+        changed: set whenever `describe` tells something new.
     """
 
     def __init__(
@@ -103,6 +106,7 @@ class Templates:
         self._most = most
         self._idle = idle_seconds
         self._warm: dict[Imported, Warm] = {}
+        self.changed = asyncio.Event()
 
     async def create(
         self,
@@ -158,12 +162,14 @@ class Templates:
                 await warm.template.open()
                 warm.failure = ""
                 warm.settled.set()
+                self.changed.set()
                 await warm.template.wait()
                 log.info("template of %s has ended; it is started again", warm.imported.runtime)
             except (SandboxError, OSError) as error:
                 log.warning("no template of %s: %s", warm.imported.runtime, error)
                 warm.failure = str(error)
                 warm.settled.set()
+                self.changed.set()
             # One that worked for a while died by accident: nobody need wait for the next.
             failures = 0 if self._clock.monotonic() - began > _LOOK else failures + 1
             if failures > 1:
@@ -195,6 +201,7 @@ class Templates:
         warm.failure = "it was let go"
         warm.settled.set()
         warm.template.forget()
+        self.changed.set()
         self._remember()
 
     async def close(self) -> None:
