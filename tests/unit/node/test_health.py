@@ -120,3 +120,14 @@ async def test_a_container_that_tells_is_asked_when_it_does() -> None:
     assert run.state.ready
     assert len(run.asked) == asked + 1
     await run.end()
+
+
+async def test_what_the_startup_probe_has_seen_is_not_asked_again() -> None:
+    run = Run(startupProbe=PROBE, readinessProbe={**PROBE, "periodSeconds": 10})
+    run.good = True
+    await run.clock.settle()
+    assert run.state.ready
+    assert run.asked == [0.0]
+    await run.clock.advance(10)
+    assert len(run.asked) == 2
+    await run.end()

@@ -77,6 +77,7 @@ class Health:
         self._notice = notice
         self._tells = tells
         self._became_ready = became_ready
+        self._started_by: Outcome | None = None
 
     async def watch(self, pid: int) -> Verdict:
         """Keep `started` and `ready` right; returns why the run must end."""
@@ -129,6 +130,7 @@ class Health:
                 await self._tell("Warning", "Unhealthy", f"{self._state.name}: {message}")
                 return Verdict("Error", message)
             pause = await self._pause(outcome, pause, timing)
+        self._started_by = outcome
         return None
 
     async def _pause(self, outcome: Outcome, pause: float, timing: Timing) -> float:
@@ -155,8 +157,9 @@ class Health:
         timing, clock = Timing.of(probe), self._host.clock
         successes, failures, pause = 0, 0, _FIRST_PAUSE
         told_at = clock.monotonic() + timing.initial_delay + timing.period * timing.failures
+        outcome = self._started_by if _same_action(probe, self._state.spec) else None
         while True:
-            outcome = await self._ask(probe)
+            outcome = outcome or await self._ask(probe)
             successes = successes + 1 if outcome.ok else 0
             failures = 0 if outcome.ok else failures + 1
             if outcome.ok and not self._state.ready and successes >= timing.successes:
@@ -174,6 +177,7 @@ class Health:
                 await clock.sleep(timing.period)
             else:
                 pause = await self._pause(outcome, pause, timing)
+            outcome = None
 
     async def _unhealthy(self, outcome: Outcome) -> None:
         message = f"{self._state.name}: readiness probe failed: {outcome.message}"
@@ -227,3 +231,10 @@ class Health:
                     "Error", f"liveness probe failed {failures} times: {outcome.message}"
                 )
             await self._host.clock.sleep(timing.period)
+
+
+def _same_action(readiness: Object, container: Object) -> bool:
+    """Whether the startup probe asks what the readiness probe would ask next."""
+    startup = container.get("startupProbe") or {}
+    actions = ("httpGet", "tcpSocket", "grpc", "exec")
+    return any(one in readiness and startup.get(one) == readiness[one] for one in actions)
