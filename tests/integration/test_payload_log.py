@@ -18,7 +18,7 @@ import orjson
 import pytest
 from tests.integration import trained
 from tests.integration.receiver import Received, Receiver, receiving
-from tests.integration.server_process import serving
+from tests.integration.server_process import failed_start, serving
 
 from kedge.server import Model
 from kedge.server.model import Headers
@@ -200,6 +200,31 @@ def test_what_waits_at_sigterm_is_sent(receiver: Receiver, tmp_path: Path) -> No
     assert len(receiver.got) == 40
     assert {one.headers["ce-namespace"] for one in receiver.got} == {"ml"}
     assert receiver.got[0].headers["ce-source"].startswith("http://")
+
+
+def test_workers_share_a_file(tmp_path: Path) -> None:
+    folder = trained.sklearn_classifier(tmp_path)
+    path = tmp_path / "payloads" / "log.jsonl"
+    flags = ("--workers=2", "--preload=true", f"--log-url=file://{path}", "--log-mode=request")
+    with serving("sklearn", folder, tmp_path / "log", *flags) as served:
+        for _ in range(20):
+            served.connection.close()  # The next connection may be the other worker's.
+            assert served.post("/v1/models/m:predict", {"instances": trained.ROWS})[0] == 200
+        status, _, page = served.request("GET", "/metrics")
+        assert status == 200
+        served.process.send_signal(signal.SIGTERM)
+        assert served.process.wait(30) == 0
+    assert b"payload_log_records_total" in page
+    assert len([orjson.loads(line) for line in path.read_bytes().splitlines()]) == 20
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_log_that_cannot_be_is_told_before_the_model(workers: int, tmp_path: Path) -> None:
+    folder = trained.sklearn_classifier(tmp_path)
+    flags = (f"--workers={workers}", "--log-url=file:///proc/nowhere/log")
+    code, line = failed_start("sklearn", folder, *flags)
+    assert code == 1
+    assert line.startswith("BadUsage: Payloads cannot be logged to /proc/nowhere/log: ")
 
 
 def test_payloads_to_a_file(tmp_path: Path) -> None:

@@ -126,6 +126,20 @@ def test_a_batch_in_a_real_server(receiver: Receiver, tmp_path: Path) -> None:
     assert f"traceId: {TRACE}" in log.read_text()
 
 
+def test_workers_that_were_forked_trace_too(receiver: Receiver, tmp_path: Path) -> None:
+    folder = trained.sklearn_classifier(tmp_path)
+    log = tmp_path / "log"
+    with serving("sklearn", folder, log, "--workers=2", "--preload=true") as served:
+        for _ in range(10):
+            served.connection.close()
+            assert served.post("/v1/models/m:predict", {"instances": trained.ROWS})[0] == 200
+        served.process.send_signal(signal.SIGTERM)
+        assert served.process.wait(30) == 0
+    requests = [span for _, span in exported(receiver) if span.kind == Span.SPAN_KIND_SERVER]
+    assert len(requests) == len({span.span_id for span in requests}) == 10
+    assert "threads running" not in log.read_text()
+
+
 @pytest.mark.parametrize(
     ("env", "text"),
     [

@@ -94,6 +94,10 @@ def prepare(options: Options) -> None:
         configure_logging(options.log_config_file)
     elif options.configure_logging:
         configure(options.log_level, options.log_format)
+    if options.payloads is not None:
+        from kedge.server.payloads.sinks import open_sink
+
+        open_sink(options.payloads).close()  # What is wrong with it is told before a model loads.
     for text in options.unheeded if options.seat is None else ():
         logger.warning("%s", text)
 

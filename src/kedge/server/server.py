@@ -33,7 +33,7 @@ from kedge.server.limits import DEFAULT_LIMITS, Limits
 from kedge.server.log import LogForm, RequestLog, logger
 from kedge.server.metrics import Metrics
 from kedge.server.model import Model
-from kedge.server.observing import observe
+from kedge.server.observing import Observer, observe
 from kedge.server.options import Options, parse_script
 from kedge.server.ports import Factory, Ports
 from kedge.server.predictor import PredictorConfig, Predictors
@@ -116,6 +116,7 @@ class ModelServer:
         self._access_format = access_log_format
         self._access: AccessLog | None = None
         self._docs = docs
+        self._observer: Observer | None = None
         self._assemble(limits, latency_log)
 
     def _assemble(self, limits: Limits, latency_log: bool) -> None:
@@ -124,6 +125,18 @@ class ModelServer:
         self.dataplane = DataPlane(self.repository, version=__version__, log=self._log)
         if self._predictor is not None and self._predictor.predictor_health_check:
             self.dataplane.health = self._predictors.of(self._predictor)
+        self._shared = Shared(self._uvicorn_config(), self._inference(limits), limits)
+
+    def _inference(self, limits: Limits) -> Inference:
+        """What answers predictions."""
+        if not self._batcher_response:
+            return Inference(self.dataplane, limits)
+        from kedge.server.http.batcher_shape import ShapedInference
+
+        return ShapedInference(self.dataplane, limits)
+
+    def _begin_observing(self) -> None:
+        """Threads of exporters begin here: until now this process may have been forked."""
         if self._traced and self._tracing is None:
             from kedge.server.tracing import start
 
@@ -131,20 +144,15 @@ class ModelServer:
         if self._tracing is not None:
             self.dataplane.on_step = self._tracing.step
         self._observer = observe(self._payloads, self._tracing, self.metrics)
-        self._shared = Shared(self._uvicorn_config(), self._inference(limits), limits)
+        if self._observer is None:
+            return
+        from kedge.server.http.observed import ObservedInference
 
-    def _inference(self, limits: Limits) -> Inference:
-        """What answers predictions, with what is asked for around it."""
-        inference = Inference(self.dataplane, limits)
-        if self._batcher_response:
-            from kedge.server.http.batcher_shape import ShapedInference
-
-            inference = ShapedInference(self.dataplane, limits)
-        if self._observer is not None:
-            from kedge.server.http.observed import ObservedInference
-
-            inference = ObservedInference(inference, self.dataplane, limits, self._observer)
-        return inference
+        if self._observer.payloads is not None:
+            self._observer.payloads.named(f"http://{gethostname()}:{self.http_port}/")
+        self._shared.inference = ObservedInference(
+            self._shared.inference, self.dataplane, self._limits, self._observer
+        )
 
     def _attach(self, model: Model) -> Model:
         """A model that forwards gets the client of its predictor, and of its explainer."""
@@ -316,6 +324,7 @@ class ModelServer:
 
     async def _open(self, loop: asyncio.AbstractEventLoop) -> None:
         assert self._door is not None
+        self._begin_observing()
         if self.grpc_port is not None:
             from kedge.server.grpc.service import GrpcServer
 
@@ -323,8 +332,6 @@ class ModelServer:
             self._grpc.tick(loop.time())
             self._grpc.connections = self._door.connections()
         self._shared.state.connections = self._door.connections()
-        if self._observer is not None and self._observer.payloads is not None:
-            self._observer.payloads.named(f"http://{gethostname()}:{self.http_port}/")
         connect = self._grpc.connect if self._grpc is not None else None
         await self._door.open(self._connections(loop), connect)
         logger.info(

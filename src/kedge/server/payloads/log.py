@@ -44,7 +44,6 @@ class PayloadLog:
         self._most_threads = 1 if options.url.startswith("file:") else options.senders
         self._end: float | None = None
         self._told: dict[str, float] = {}
-        open_sink(options).close()  # What can be found wrong is found now.
 
     def named(self, source: str) -> None:
         """Where events come from, unless the options say."""
