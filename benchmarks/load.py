@@ -8,24 +8,28 @@ Run as a process of its own, pinned to a core that the server does not use::
 `bodies.json` is a list of request bodies, sent in turn, so that no cache flatters the server. A
 body is a string of JSON, or an object: `body` or `file` (a path, for bytes), `headers`, and
 `status` where another than 200 is right (0: any other). Prints one JSON object.
+
+Bare sockets and epoll: a generator that is slower than the server would measure itself.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import gc
+import heapq
 import json
+import select
+import socket
 import time
-from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlsplit
 
-import uvloop
-
 _CHUNKED = -2
+_UNKNOWN = -1
+_SMALL, _LARGE = 65_536, 1 << 20
 _SLOWEST_SECONDS = 20.0
 """A run goes on until one request is answered, for so long at most."""
 
@@ -42,74 +46,60 @@ class Request:
         return status == self.status or (self.status == b"0" and status != b"200")
 
 
-class Client(asyncio.Protocol):
-    """One connection: sends the next request when the last answer is whole."""
+class Client:
+    """One connection: sends the next request when the last answer is whole.
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self._chunks: list[bytes] = []
-        self._needed = -1
-        self._got = 0
-        self._closed_by_server = False
+    Attributes:
+        left: what the socket has not taken yet of the request.
+        needed: bytes of the whole answer; unknown while its head is not here.
+    """
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        self._send()
+    __slots__ = ("began", "chunks", "got", "left", "needed", "request", "sock")
 
-    def _send(self) -> None:
-        if not self._run.open:
-            self._transport.close()
-            return
-        self._request = self._run.next()
-        self._began = time.perf_counter()
-        self._transport.write(self._request.wire)
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.chunks: list[bytes] = []
+        self.left = memoryview(b"")
+        self.needed = _UNKNOWN
+        self.got = 0
+        self.began = 0.0
+        self.request = Request(0, b"")
 
-    def data_received(self, data: bytes) -> None:
-        if self._needed == -1:
-            data = b"".join((*self._chunks, data))
-            self._chunks.clear()
-            self._needed = answer_size(data)
-            self._got = 0
-        self._chunks.append(data)
-        self._got += len(data)
-        if self._needed == _CHUNKED:
-            if b"".join(self._chunks[-2:])[-7:] == b"\r\n0\r\n\r\n":
-                self._ended()
-        elif 0 <= self._needed <= self._got:
-            self._ended()
-
-    def _ended(self) -> None:
-        run = self._run
-        run.take(self._request, time.perf_counter() - self._began, self._chunks)
-        first = self._chunks[0]
-        self._chunks.clear()
-        self._needed = -1
-        if first[9:12] != b"200" and b"\r\nconnection: close" in first.lower():
-            self._closed_by_server = True
-            self._transport.close()
-        elif run.pause:
-            asyncio.get_running_loop().call_later(run.pause, self._send)
-        else:
-            self._send()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._run.open:
-            self._run.lost += not self._closed_by_server
-            self._run.connect_later()
+    def receive(self) -> bool | None:
+        """Whether the answer is whole; None when the server has hung up."""
+        try:
+            data = self.sock.recv(_LARGE if self.needed > _SMALL else _SMALL)
+        except BlockingIOError:
+            return False
+        except ConnectionError:
+            data = b""
+        if not data:
+            return None
+        if self.needed == _UNKNOWN:
+            data = b"".join((*self.chunks, data)) if self.chunks else data
+            self.chunks.clear()
+            self.needed, self.got = answer_size(data), 0
+        self.chunks.append(data)
+        self.got += len(data)
+        if self.needed == _CHUNKED:
+            return b"".join(self.chunks[-2:])[-7:] == b"\r\n0\r\n\r\n"
+        return 0 <= self.needed <= self.got
 
 
 def answer_size(data: bytes) -> int:
     """Bytes of the answer that `data` begins; -1 while its head is not whole, or `_CHUNKED`."""
     end = data.find(b"\r\n\r\n")
     if end < 0:
-        return -1
-    head = data[:end].lower()
-    at = head.find(b"\r\ncontent-length:")
-    if at < 0 and b"transfer-encoding: chunked" in head:
+        return _UNKNOWN
+    at = data.find(b"\r\ncontent-length:", 0, end)
+    if at < 0:
+        at = data[:end].lower().find(b"\r\ncontent-length:")
+    if at < 0 and b"transfer-encoding: chunked" in data[:end].lower():
         return _CHUNKED
     if at < 0:
-        raise SystemExit(f"the answer has no content-length: {head.decode()}")
-    return end + 4 + int(head[at + 17 :].split(b"\r\n", 1)[0])
+        raise SystemExit(f"the answer has no content-length: {data[:end].decode()}")
+    stop = data.find(b"\r", at + 17)
+    return end + 4 + int(data[at + 17 : stop])
 
 
 class Run:
@@ -120,50 +110,126 @@ class Run:
         kept: answers to the first requests, by the request's place in the list.
     """
 
-    def __init__(self, requests: list[Request], *, keep: int = 0, pause: float = 0.0) -> None:
+    def __init__(
+        self, address: tuple[str, int], requests: list[Request], *, keep: int, pause: float
+    ) -> None:
+        self._address = address
         self._requests = requests
         self._turn = 0
         self._keep = keep
-        self.pause = pause
-        self.open = True
+        self._pause = pause
+        self._poll = select.epoll()
+        self._clients: dict[int, Client] = {}
+        self._paused: list[tuple[float, int, Client]] = []
+        self._order = count()
         self.counting = False
         self.times: list[float] = []
         self.answered = 0
         self.failed = 0
         self.lost = 0
         self.example = ""
-        self.first = asyncio.Event()
-        self.address = "", 0
-        self._connecting: set[asyncio.Task[None]] = set()
         self.kept: dict[int, str] = {}
 
-    async def connect(self) -> None:
-        await asyncio.get_running_loop().create_connection(lambda: Client(self), *self.address)
+    # -- connections -----------------------------------------------------------------------------
 
-    def connect_later(self) -> None:
-        """In place of a connection that the server closed."""
-        task = asyncio.create_task(self.connect())
-        self._connecting.add(task)
-        task.add_done_callback(self._connecting.discard)
+    def connect(self) -> None:
+        sock = socket.create_connection(self._address)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setblocking(False)
+        client = Client(sock)
+        self._clients[sock.fileno()] = client
+        self._poll.register(sock, select.EPOLLIN)
+        self._send(client)
 
-    def next(self) -> Request:
+    def _close(self, client: Client) -> None:
+        self._poll.unregister(client.sock)
+        del self._clients[client.sock.fileno()]
+        client.sock.close()
+
+    def close(self) -> None:
+        for client in list(self._clients.values()):
+            self._close(client)
+        self._poll.close()
+
+    # -- requests --------------------------------------------------------------------------------
+
+    def _send(self, client: Client) -> None:
         request = self._requests[self._turn]
         self._turn = (self._turn + 1) % len(self._requests)
-        return request
+        client.request = request
+        client.began = time.perf_counter()
+        wire = request.wire
+        try:
+            sent = client.sock.send(wire)
+        except BlockingIOError:
+            sent = 0
+        except ConnectionError:
+            return  # What the server said, if anything, is still to be read.
+        if sent < len(wire):
+            client.left = memoryview(wire)[sent:]
+            self._poll.modify(client.sock, select.EPOLLIN | select.EPOLLOUT)
 
-    def take(self, request: Request, seconds: float, answer: list[bytes]) -> None:
-        self.answered += 1
-        status = answer[0][9:12]
-        if not request.right(status):
-            self.failed += 1
-            self.example = self.example or answer[0].decode(errors="replace")[:500]
+    def _send_rest(self, client: Client) -> None:
+        try:
+            sent = client.sock.send(client.left)
+        except BlockingIOError:
             return
-        if self.counting:
-            self.times.append(seconds)
-            self.first.set()
+        except ConnectionError:
+            sent = len(client.left)
+        client.left = client.left[sent:]
+        if not client.left:
+            self._poll.modify(client.sock, select.EPOLLIN)
+
+    def until(self, moment: float) -> None:
+        """Asks and listens until then."""
+        clients = self._clients
+        while (left := moment - time.perf_counter()) > 0:
+            if self._paused:
+                left = min(left, self._resume())
+            for number, event in self._poll.poll(left):
+                client = clients.get(number)
+                if client is None:
+                    continue
+                if event & select.EPOLLOUT:
+                    self._send_rest(client)
+                if event & ~select.EPOLLOUT:
+                    whole = client.receive()
+                    if whole:
+                        self._ended(client)
+                    elif whole is None:
+                        self.lost += 1
+                        self._close(client)
+                        self.connect()
+
+    def _resume(self) -> float:
+        """Sends what has paused for long enough; seconds until the next has."""
+        while self._paused and self._paused[0][0] <= time.perf_counter():
+            self._send(heapq.heappop(self._paused)[2])
+        return max(0.0, self._paused[0][0] - time.perf_counter()) if self._paused else 1.0
+
+    def _ended(self, client: Client) -> None:
+        now = time.perf_counter()
+        chunks = client.chunks
+        first = chunks[0]
+        status = first[9:12]
+        self.answered += 1
+        if not client.request.right(status):
+            self.failed += 1
+            self.example = self.example or first.decode(errors="replace")[:500]
+        elif self.counting:
+            self.times.append(now - client.began)
         if status == b"200" and len(self.kept) < self._keep:
-            text = b"".join(answer).partition(b"\r\n\r\n")[2]
-            self.kept.setdefault(request.index, text.decode(errors="replace"))
+            text = b"".join(chunks).partition(b"\r\n\r\n")[2]
+            self.kept.setdefault(client.request.index, text.decode(errors="replace"))
+        chunks.clear()
+        client.needed = _UNKNOWN
+        if status != b"200" and b"\r\nconnection: close" in first.lower():
+            self._close(client)
+            self.connect()
+        elif self._pause:
+            heapq.heappush(self._paused, (now + self._pause, next(self._order), client))
+        else:
+            self._send(client)
 
 
 def read_requests(url: str, bodies: list[Any]) -> list[Request]:
@@ -184,21 +250,17 @@ def read_requests(url: str, bodies: list[Any]) -> list[Request]:
     return requests
 
 
-async def measure(
-    url: str, run: Run, *, clients: int, seconds: float, warm_up: float = 1.0
-) -> dict[str, Any]:
+def measure(run: Run, *, clients: int, seconds: float, warm_up: float = 1.0) -> dict[str, Any]:
     """Requests per second and latency percentiles, in seconds."""
-    target = urlsplit(url)
-    run.address = target.hostname or "127.0.0.1", target.port or 80
     for _ in range(clients):
-        await run.connect()
-    await asyncio.sleep(warm_up)
+        run.connect()
+    run.until(time.perf_counter() + warm_up)
     run.counting, began, busy = True, time.perf_counter(), time.process_time()
-    await asyncio.sleep(seconds)
-    with suppress(TimeoutError):
-        await asyncio.wait_for(run.first.wait(), _SLOWEST_SECONDS)
-    run.counting, run.open = False, False
+    run.until(began + seconds)
+    while not run.times and time.perf_counter() < began + seconds + _SLOWEST_SECONDS:
+        run.until(time.perf_counter() + 0.05)
     elapsed = time.perf_counter() - began
+    busy = time.process_time() - busy
     times = sorted(run.times)
     if not times:
         raise SystemExit(f"no request was answered as it should: {run.example or 'no answer'}")
@@ -212,7 +274,7 @@ async def measure(
         "failed": run.failed,
         "lost": run.lost,
         "example": run.example,
-        "generator_busy": round((time.process_time() - busy) / elapsed, 2),
+        "generator_busy": round(busy / elapsed, 2),
         "kept": run.kept,
     }
 
@@ -227,12 +289,13 @@ def main() -> None:
     parser.add_argument("--pause", type=float, default=0.0, help="between answer and next request")
     parser.add_argument("--keep", type=int, default=0, help="how many answers to print")
     asked = parser.parse_args()
+    target = urlsplit(asked.url)
     requests = read_requests(asked.url, json.loads(Path(asked.bodies).read_text()))
-    run = Run(requests, keep=asked.keep, pause=asked.pause)
+    address = target.hostname or "127.0.0.1", target.port or 80
+    run = Run(address, requests, keep=asked.keep, pause=asked.pause)
     gc.disable()  # A collection here would show up as the server's latency.
-    found = uvloop.run(
-        measure(asked.url, run, clients=asked.clients, seconds=asked.seconds, warm_up=asked.warm_up)
-    )
+    found = measure(run, clients=asked.clients, seconds=asked.seconds, warm_up=asked.warm_up)
+    run.close()
     print(json.dumps(found))
 
 

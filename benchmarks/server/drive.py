@@ -18,7 +18,9 @@ from benchmarks.server.payloads import GRPC_PATH, Array, Payload
 from benchmarks.server.processes import LOAD_CORE, Failed, Probe, Server, pinned
 
 Figures = dict[str, Any]
-WARM_UP_SECONDS = 1.0
+WARM_UP_SECONDS = 0.3
+_LARGE_BYTES = 4 << 20
+_LARGE_CALLS = 12
 
 
 def rest(
@@ -60,11 +62,11 @@ def load_command(
 
 
 def beside(server: Server, path: str, small: Path, big: Path, **how: Any) -> Figures:
-    """The same while another client posts big bodies, one every half second."""
+    """The same while another client posts big bodies, one every quarter of a second."""
     seconds = float(how["seconds"]) + 2 * WARM_UP_SECONDS
     command = load_command(server, path, big, clients=1, seconds=seconds)
     with subprocess.Popen(
-        [*command, "--pause", "0.5"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, "--pause", "0.25"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as other:
         found = rest(server, path, small, **how)
         out, err = other.communicate()
@@ -97,9 +99,12 @@ def grpc(server: Server, body: Path, *, clients: int, seconds: float) -> Figures
 
 def h2load(server: Server, body: Path, *, clients: int, seconds: float) -> Figures:
     url = f"http://127.0.0.1:{server.ports.grpc}{GRPC_PATH}"
+    lasts = ["-D", f"{round(seconds * 1000)}ms"]
+    if body.stat().st_size > _LARGE_BYTES:
+        lasts = ["-n", str(_LARGE_CALLS)]  # A call may take longer than a measurement.
     with tempfile.NamedTemporaryFile() as log:
         command = [
-            "h2load", "-c", str(clients), "-m", "1", "-t", "1", "-D", str(max(1, round(seconds))),
+            "h2load", "-c", str(clients), "-m", "1", "-t", "1", *lasts,
             "-d", str(body), "-H", "content-type: application/grpc", "-H", "te: trailers",
             "-w", "24", "-W", "24", f"--log-file={log.name}", url,
         ]  # fmt: skip

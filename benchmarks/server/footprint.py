@@ -12,8 +12,7 @@ from typing import Any
 
 from benchmarks.server.processes import SERVER_CORE, Server, environment, memory, pinned
 
-STARTS = 3
-_SETTLE_SECONDS = 2.0
+_SETTLE_SECONDS = 1.0
 
 # scikit-learn imports pandas where it is installed, for a version number only, and Kedge's server
 # does not let it; so the framework's own import is taken without.
@@ -31,13 +30,13 @@ _IMPORT = (
 )
 
 
-def footprint(start: Callable[[], Server]) -> dict[str, Any]:
-    """Three starts, one after another; memory and CPU of the last, idle after one answer."""
+def footprint(start: Callable[[], Server], starts: int) -> dict[str, Any]:
+    """Starts, one after another; memory and CPU of the last, idle after one answer."""
     seconds: list[float] = []
-    for _ in range(STARTS):
+    for _ in range(starts):
         with start() as server:
             seconds.append(server.start_seconds)
-            if len(seconds) == STARTS:
+            if len(seconds) == starts:
                 time.sleep(_SETTLE_SECONDS)
                 held, before = server.memory(), server.cpu_seconds()
                 time.sleep(_SETTLE_SECONDS)

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 
 SERVER_CORE, LOAD_CORE = 0, 1
-START_SECONDS = 30.0
+START_SECONDS = 120.0
 _TICK = os.sysconf("SC_CLK_TCK")
 
 

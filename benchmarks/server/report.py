@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.server.budget import table as budget_table
 from benchmarks.server.picture import draw
 
 Rows = Sequence[Mapping[str, Any]]
@@ -97,6 +98,12 @@ def yes(held: bool) -> str:
 # -- the page ------------------------------------------------------------------------------------
 
 
+BUDGET = (
+    "Kedge's own process, fed from memory: functions without those they call. What the whole "
+    "server spends beyond this is the kernel's and the event loop's."
+)
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     right = ["---", *("---:" for _ in head[1:])]
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, right, *rows])
@@ -117,6 +124,8 @@ def markdown(found: Mapping[str, Any]) -> str:
         parts += ["## Targets", table(("what", "bound", "found", "holds"), rows)]
     if found["footprint"]:
         parts += ["## Start-up and memory", footprint_table(found["footprint"])]
+    if found["budget"]:
+        parts += ["## Where a request's time goes", BUDGET, budget_table(found["budget"])]
     for case in found["cases"]:
         parts += [f"## {case['key']}", case_table(case)]
         if case["answers_compared"]:

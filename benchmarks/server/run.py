@@ -1,6 +1,6 @@
 """Runs the cases: servers up, rounds by turns, failures written down and passed over.
 
-    python -m benchmarks.server [--only iris,grpc] [--rounds 5] [--seconds 3] [--peers kedge,kserve]
+    python -m benchmarks.server [--only iris,grpc] [--rounds 5] [--seconds 1.2] [--quick]
 
 All servers of a model stand on one core while the load comes from another; in every round each is
 asked in turn, every other round in the opposite order, so that what a machine does meanwhile hits
@@ -31,7 +31,7 @@ from benchmarks.server.cases import Case, all_cases
 from benchmarks.server.footprint import footprint, framework_memory, import_seconds
 from benchmarks.server.payloads import MIB, Materials, trainable
 from benchmarks.server.peers import PEERS, Peer, Setup
-from benchmarks.server.processes import LOAD_CORE, SERVER_CORE, Failed, Ports, Probe, Server
+from benchmarks.server.processes import LOAD_CORE, SERVER_CORE, Failed, Ports, Probe, Server, pinned
 
 RESULTS = Path(__file__).parents[1] / "results"
 KEPT_ANSWERS = 200
@@ -42,17 +42,23 @@ _BIG = f"json-{5 * MIB}"
 class Bench:
     """One run: its materials, its servers, and what it has found."""
 
-    def __init__(self, folder: Path, peers: Sequence[str], rounds: int, seconds: float) -> None:
+    def __init__(
+        self, folder: Path, peers: Sequence[str], rounds: int, seconds: float, planned: int
+    ) -> None:
         self._folder = folder
         self._materials = Materials(folder)
         self._rounds = rounds
         self._seconds = seconds
         self._turn = itertools.count()
+        self._began = time.perf_counter()
+        self._told = 0
+        self._planned = planned
         self._installed: dict[str, str] = {}
         self.peers = [PEERS[name] for name in peers]
         self.failures: list[dict[str, str]] = []
         self.cases: list[dict[str, Any]] = []
         self.footprints: dict[str, Any] = {}
+        self.budget: dict[str, dict[str, float]] = {}
 
     def fail(self, where: str, peer: str, reason: object) -> None:
         self.failures.append({"case": where, "peer": peer, "reason": str(reason)})
@@ -97,8 +103,9 @@ class Bench:
         path = infer_path("sklearn")
         for peer in self.peers:
             try:
+                starts = 3 if peer.name == "kedge" else min(2, self._rounds)
                 self.footprints[peer.name] = footprint(
-                    partial(self.start, peer, "sklearn", path, "iris")
+                    partial(self.start, peer, "sklearn", path, "iris"), starts
                 )
             except (Failed, OSError) as error:
                 self.fail("footprint", peer.name, error)
@@ -138,7 +145,9 @@ class Bench:
                 servers[peer.name] = stack.enter_context(server)
 
     def measure_case(self, case: Case, servers: dict[str, Server]) -> None:
-        say(case.key)
+        self._told += 1
+        spent = time.perf_counter() - self._began
+        say(f"[{self._told}/{self._planned}] {case.key} ({spent / 60:.1f} min so far)")
         if case.transport == "grpc" and (reason := drive.grpc_reason()):
             self.fail(case.key, "all", reason)
             return
@@ -211,6 +220,16 @@ class Bench:
         )  # fmt: skip
         return found | {"p99_alone": clean["p99"], "p99_times": found["p99"] / clean["p99"]}
 
+    def measure_budget(self) -> None:
+        """In a process of its own: functions are timed there."""
+        say("budget: where a request's time goes")
+        command = [sys.executable, "-m", "benchmarks.server.budget", "--json"]
+        done = subprocess.run(pinned(command, SERVER_CORE), capture_output=True, text=True)
+        if done.returncode:
+            self.fail("budget", "kedge", done.stderr.strip()[-400:])
+        else:
+            self.budget = json.loads(done.stdout)
+
     def result(self, command: str) -> dict[str, Any]:
         return {
             "machine": machine(),
@@ -219,6 +238,7 @@ class Bench:
             "rounds": self._rounds,
             "seconds": self._seconds,
             "footprint": self.footprints,
+            "budget": self.budget,
             "cases": self.cases,
             "failures": self.failures,
         }
@@ -260,11 +280,12 @@ def commit() -> str:
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    groups = sorted({case.group for case in all_cases()} | {"footprint"})
+    groups = sorted({case.group for case in all_cases()} | {"budget", "footprint"})
     parser = argparse.ArgumentParser(prog="python -m benchmarks.server", description=__doc__)
     parser.add_argument("--only", default="", help=f"groups or keys: {', '.join(groups)}")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of one measurement")
+    parser.add_argument("--seconds", type=float, default=1.2, help="of one measurement")
+    parser.add_argument("--quick", action="store_true", help="one short round: does it all work?")
     parser.add_argument("--peers", default=",".join(PEERS))
     parser.add_argument("--results", type=Path, default=RESULTS)
     return parser.parse_args(argv)
@@ -279,18 +300,25 @@ def chosen(only: str) -> Iterator[Case]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     asked = parse(argv)
+    if asked.quick:
+        asked.rounds, asked.seconds = 1, 0.4
     if (os.cpu_count() or 1) < 2 or shutil.which("taskset") is None:
         sys.exit("The server and the load need a core each, and taskset (util-linux) to keep it.")
     # Servers are stopped on the way out, whoever asks to leave.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     names = [name for name in asked.peers.split(",") if name in PEERS]
+    cases = list(chosen(asked.only))
     with tempfile.TemporaryDirectory(prefix="kedge-bench-") as folder:
-        bench = Bench(Path(folder), names, asked.rounds, asked.seconds)
+        bench = Bench(Path(folder), names, asked.rounds, asked.seconds, len(cases))
         bench.install()
         if not asked.only or "footprint" in asked.only.split(","):
             bench.measure_footprints()
-        for framework, cases in itertools.groupby(chosen(asked.only), lambda one: one.framework):
-            bench.measure(framework, list(cases))
-        command = " ".join(["python -m benchmarks.server", *(argv or sys.argv[1:])])
+        if not asked.only or "budget" in asked.only.split(","):
+            bench.measure_budget()
+        for framework, group in itertools.groupby(cases, lambda one: one.framework):
+            bench.measure(framework, list(group))
+        command = " ".join(
+            ["python -m benchmarks.server", *(sys.argv[1:] if argv is None else argv)]
+        )
         found = bench.result(command)
     print(report.write(found, asked.results))

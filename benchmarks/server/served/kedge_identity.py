@@ -7,6 +7,7 @@ import sys
 import uvloop
 
 from kedge.server import InferRequest, InferResponse, Model, ModelServer, Tensor
+from kedge.server.limits import MIB, Limits
 
 
 class Identity(Model):
@@ -17,7 +18,9 @@ class Identity(Model):
 
 async def main() -> None:
     http_port, grpc_port = map(int, sys.argv[1:3])
-    await ModelServer(http_port=http_port, grpc_port=grpc_port).serve([Identity("identity")])
+    limits = Limits(json_bytes=64 * MIB)  # A tensor of 16 MB is 32 MB as JSON.
+    server = ModelServer(http_port=http_port, grpc_port=grpc_port, limits=limits)
+    await server.serve([Identity("identity")])
 
 
 if __name__ == "__main__":

@@ -52,7 +52,12 @@ class Served(kserve.Model):  # type: ignore[misc]  # kserve has no types
         return self.ready
 
     def predict(self, payload: Any, headers: dict[str, str] | None = None) -> Any:
-        return get_predict_response(payload, self._predict(get_predict_input(payload)), self.name)
+        labels = self._predict(get_predict_input(payload))
+        if self._source[0] != "onnx":
+            return get_predict_response(payload, labels, self.name)
+        output = kserve.InferOutput("label", list(labels.shape), "INT64")
+        output.set_data_from_numpy(labels, binary_data=False)
+        return kserve.InferResponse(payload.id or str(uuid.uuid4()), self.name, [output])
 
 
 class Identity(kserve.Model):  # type: ignore[misc]  # kserve has no types
