@@ -18,12 +18,14 @@ from kedge.cluster.base import EventType, Object
 from kedge.cluster.local.cluster import LocalCluster
 from kedge.cluster.local.http import Facade, Listeners
 from kedge.cluster.local.kubeconfig import ensure_token, write_kubeconfig
+from kedge.cluster.local.models import ModelCache
 from kedge.cluster.local.node.processes import PodProcesses
 from kedge.cluster.local.store import Store
 from kedge.cluster.local.tls import ensure_certificate
 from kedge.cluster.local.workloads import Workloads
 from kedge.cluster.local.workloads.autoscaling import ProcessUsage
 from kedge.controllers.inferenceservice.controller import InferenceServiceController
+from kedge.modes.models import LocalModels
 from kedge.modes.part import notify, run_part
 from kedge.modes.seed import seed
 from kedge.reconcile import Informer
@@ -67,9 +69,11 @@ async def run_control(settings: LocalSettings) -> None:
     config = StoredConfig(store, settings.namespace)
     cluster = LocalCluster(store, AdmissionReview(config, related), pods_dir=settings.pods_dir)
     await seed(cluster, settings)
+    models = LocalModels(cluster, ModelCache(settings.models_dir), settings.volumes_dir)
     services = InferenceServiceController(
         cluster,
         config,
+        keeper=models,
         cluster_domain=settings.cluster_domain,
         namespace=settings.namespace,
         rest=_REST,
@@ -98,6 +102,7 @@ async def run_control(settings: LocalSettings) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(cluster.run())
             tasks.create_task(workloads.run())
+            tasks.create_task(models.run())
             tasks.create_task(services.run())
             tasks.create_task(autoscaler.run())
             tasks.create_task(signals.run())

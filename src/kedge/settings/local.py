@@ -149,6 +149,16 @@ class LocalSettings:
         return self.data_dir / "pods"
 
     @property
+    def volumes_dir(self) -> Path:
+        """Folders of PersistentVolumeClaims."""
+        return self.data_dir / "volumes"
+
+    @property
+    def models_dir(self) -> Path:
+        """Copies of the models that revisions are pinned to."""
+        return self.data_dir / "models"
+
+    @property
     def logs_dir(self) -> Path:
         return self.data_dir / "logs"
 

@@ -166,6 +166,11 @@ class NodeSettings:
         return self.data_dir / "pods"
 
     @property
+    def models_dir(self) -> Path:
+        """Copies of the models that revisions are pinned to."""
+        return self.data_dir / "models"
+
+    @property
     def volumes_dir(self) -> Path:
         """Folders that stand for persistent volume claims, `{namespace}/{claim}`."""
         return self.data_dir / "volumes"

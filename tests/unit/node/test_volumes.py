@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from kedge.cluster.base import Cluster
+from kedge.cluster.local.models import ModelCache
 from kedge.cluster.local.node.env import ConfigError
 from kedge.cluster.local.node.volumes import VolumeError, Volumes
 
@@ -26,7 +27,15 @@ class Data:
 def volumes_of(tmp_path: Path, data: Data, *volumes: dict[str, Any]) -> Volumes:
     pod = {"metadata": {"name": "p", "namespace": "ns"}, "spec": {"volumes": list(volumes)}}
     cluster = cast(Cluster, None)  # No volume here asks the API for anything else.
-    return Volumes(pod, tmp_path / "pod", tmp_path / "claims", cluster, data.fetch, {})
+    return Volumes(
+        pod,
+        tmp_path / "pod",
+        tmp_path / "claims",
+        cluster,
+        data.fetch,
+        {},
+        ModelCache(tmp_path / "models"),
+    )
 
 
 def mounts_of(volumes: Volumes, *mounts: dict[str, Any]) -> list[dict[str, Any]]:

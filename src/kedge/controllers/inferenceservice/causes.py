@@ -28,7 +28,14 @@ SCALED_TO_ZERO = "ScaledToZero"
 
 _STARTING = frozenset({"", "ContainerCreating", "PodInitializing"})
 _MOUNT_EVENTS = frozenset(
-    {"FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox", "FailedScheduling", "Failed"}
+    {
+        "FailedMount",
+        "ModelChanged",
+        "FailedAttachVolume",
+        "FailedCreatePodSandBox",
+        "FailedScheduling",
+        "Failed",
+    }
 )
 _FIX = re.compile(r"\s*\bFix: (.+)$", re.DOTALL)
 _NO_MODEL = re.compile(r"No [\w-]+ model in |folder is empty|does not exist", re.IGNORECASE)

@@ -26,6 +26,7 @@ from kedge.controllers.inferenceservice.cache import (
     service_of,
 )
 from kedge.controllers.inferenceservice.names import ISVC_LABEL
+from kedge.controllers.inferenceservice.pins import ModelPins
 from kedge.controllers.inferenceservice.reconcile import Reconciler
 from kedge.controllers.inferenceservice.surroundings import DEFAULT_CLUSTER_DOMAIN
 from kedge.lib.backoff import Backoff
@@ -51,6 +52,7 @@ class InferenceServiceController:
         namespace: where the configuration is.
         workers: services reconciled at once.
         rest: seconds for which a service is left alone after each look at it.
+        keeper: keeps the model files that revisions are made of.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class InferenceServiceController:
         namespace: str = DEFAULT_NAMESPACE,
         workers: int = 4,
         rest: float = 0.0,
+        keeper: ModelPins | None = None,
     ) -> None:
         self._informers: dict[Kind, Informer] = {}
         for kind in (INFERENCE_SERVICE, *_CLUSTER_WIDE):
@@ -81,6 +84,7 @@ class InferenceServiceController:
             clock=clock,
             cluster_domain=cluster_domain,
             namespace=namespace,
+            keeper=keeper,
         )
         self._controller = Controller(
             "inferenceservice",

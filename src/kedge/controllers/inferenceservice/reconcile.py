@@ -39,6 +39,7 @@ from kedge.controllers.inferenceservice.gathering import gather
 from kedge.controllers.inferenceservice.knative import KnativeMode
 from kedge.controllers.inferenceservice.names import ComponentKind
 from kedge.controllers.inferenceservice.observe import route_verdict
+from kedge.controllers.inferenceservice.pins import ModelPins, NothingPinned
 from kedge.controllers.inferenceservice.rollout import Outcome, Scope
 from kedge.controllers.inferenceservice.standard import StandardMode
 from kedge.controllers.inferenceservice.status import report
@@ -71,6 +72,7 @@ class Reconciler:
         config: the settings of this moment; may raise `ConfigError`.
         cluster_domain: the domain of in-cluster names.
         namespace: where the configuration is.
+        keeper: keeps the model files that revisions are made of.
     """
 
     def __init__(
@@ -82,7 +84,9 @@ class Reconciler:
         clock: Clock = SYSTEM_CLOCK,
         cluster_domain: str = DEFAULT_CLUSTER_DOMAIN,
         namespace: str = DEFAULT_NAMESPACE,
+        keeper: ModelPins | None = None,
     ) -> None:
+        self.keeper = keeper or NothingPinned()
         self.cluster = cluster
         self.cache = cache
         self.config = config
@@ -207,7 +211,9 @@ class _Pass:
         self.status.mark_running()
         plan = await self._plan(config)
         now = self.reconciler.clock.now()
-        scope = Scope(plan, self.cache, self.applier, now, self._revision_config())
+        scope = Scope(
+            plan, self.cache, self.applier, now, self._revision_config(), self.reconciler.keeper
+        )
         mode = await self._bring_about(plan, scope)
         await self._route(plan, scope)
         diagnosis = Diagnosis(self.cluster, self.reconciler.clock, self.key)

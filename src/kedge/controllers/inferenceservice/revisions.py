@@ -21,6 +21,7 @@ from kedge.controllers.inferenceservice.children.service import (
 )
 from kedge.controllers.inferenceservice.components import Component
 from kedge.controllers.inferenceservice.observe import Workload, conditions_of
+from kedge.controllers.inferenceservice.pins import Pins, pin_models, pins_of
 from kedge.controllers.inferenceservice.rollout import Scope
 
 
@@ -56,7 +57,8 @@ class Revisions:
         """The revision of the pods that are asked for now, and its name if it was made now."""
         wanted = revision_digest(self.plan, self.component)
         number, existing = await self._place_of(wanted)
-        deployment = make_revision(self.plan, self.component, number)
+        pins = await self._pins(number)
+        deployment = make_revision(self.plan, self.component, number, pins)
         live = await self.applier.ensure_deployment(
             deployment, self._replicas, only_raise=scaling.is_autoscaled(self.plan, self.component)
         )
@@ -70,6 +72,18 @@ class Revisions:
             self.applier.keep(DEPLOYMENT, name)
             self.applier.keep(SERVICE, service)
         return workload, "" if existing else workload.name
+
+    async def _pins(self, number: int) -> Pins:
+        """The model that a revision is made of: what is there when it is made.
+
+        As long as none of its pods was ready that may still change: files that were missing, or
+        only half written, are taken as they are put right.
+        """
+        name = names.revision(self.component.name, number)
+        live = await self._find(number)
+        if live is not None and self.workloads.get(name, self.scope.workload(live)).proven:
+            return pins_of(live)
+        return await pin_models(self.scope.keeper, self.plan.namespace, self.component.pod)
 
     async def _place_of(self, wanted: str) -> tuple[int, bool]:
         """The number of the revision made of `wanted`, and whether it exists.

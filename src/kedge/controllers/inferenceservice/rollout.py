@@ -31,6 +31,7 @@ from kedge.controllers.inferenceservice.observe import (
     Workload,
     route_verdict,
 )
+from kedge.controllers.inferenceservice.pins import ModelPins
 from kedge.controllers.inferenceservice.routing import Decision, decide
 from kedge.controllers.inferenceservice.traffic import Rollout, Target
 from kedge.reconcile.controller import Key
@@ -127,12 +128,14 @@ class Scope:
         applier: Applier,
         now: datetime,
         config: RevisionConfig,
+        keeper: ModelPins,
     ) -> None:
         self.plan = plan
         self.cache = cache
         self.applier = applier
         self.now = now
         self.config = config
+        self.keeper = keeper
         self.key = Key(plan.namespace, plan.name)
 
     @cached_property

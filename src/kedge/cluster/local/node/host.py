@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 from kedge.api.scheme import CONFIG_MAP, SECRET
 from kedge.cluster.base import Cluster, EventType, Object
 from kedge.cluster.errors import NotFound
+from kedge.cluster.local.models import ModelCache
 from kedge.cluster.local.node.addresses import Addresses
 from kedge.cluster.local.node.cgroups import Cgroups
 from kedge.cluster.local.node.env import Fetch
@@ -99,6 +100,7 @@ class Host:
         allocatable: resource name -> amount; what a container without limits may use.
         bind_library: preloaded into containers (`bindshim`); None where it could not be built.
         asked: when a request asked for a pod, on the monotonic clock; None where none did.
+        models: the models that revisions are pinned to.
         starting: containers that have begun and are not ready yet; many share the probing.
     """
 
@@ -119,6 +121,10 @@ class Host:
     asked: Callable[[Object], float | None] = lambda _pod: None
     bind_library: Path | None = None
     starting: int = 0
+    models: ModelCache = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.models = ModelCache(self.settings.models_dir)
 
     def fetcher(self, namespace: str) -> Fetch:
         """Reads ConfigMaps and Secrets of a namespace."""

@@ -21,7 +21,7 @@ from kedge.cluster.local.node.resources import gpus_wanted
 from kedge.cluster.local.node.sandbox import Sandbox, SandboxError, SandboxLost
 from kedge.cluster.local.node.status import ContainerState, PodFacts, make_status, restored
 from kedge.cluster.local.node.unsupported import is_hardening, unsupported_fields
-from kedge.cluster.local.node.volumes import Volumes
+from kedge.cluster.local.node.volumes import VolumeError, Volumes
 from kedge.lib.backoff import Backoff
 from kedge.lib.errors import KedgeError
 
@@ -225,13 +225,14 @@ class PodLife:
                 return place
             except (KedgeError, OSError, ValueError) as error:
                 failures += 1
-                await self._tell_trouble("FailedMount", _explain(error), failures)
+                reason = error.reason if isinstance(error, VolumeError) else "FailedMount"
+                await self._tell_trouble(reason, _explain(error), failures)
 
     def _make_place(self) -> PodPlace:
         namespace = self._pod["metadata"].get("namespace", "default")
         volumes = Volumes(
             self._pod, self._dir, self._host.settings.volumes_dir, self._host.cluster,
-            self._host.fetcher(namespace), self._host.allocatable,
+            self._host.fetcher(namespace), self._host.allocatable, self._host.models,
         )  # fmt: skip
         return PodPlace(self._dir, self._facts.address, volumes, self._seen, self._woken)
 

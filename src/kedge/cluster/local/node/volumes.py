@@ -6,7 +6,9 @@ directory and live as long as it does.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import json
 import os
 import re
 import stat
@@ -19,6 +21,7 @@ from typing import Any
 from kedge.api.scheme import PERSISTENT_VOLUME_CLAIM
 from kedge.cluster.base import Cluster, Object
 from kedge.cluster.errors import NotFound
+from kedge.cluster.local.models import ModelCache, Unreadable
 from kedge.cluster.local.node.env import ConfigError, Fetch, expand, field_value, resource_value
 from kedge.lib.errors import KedgeError
 from kedge.lib.quantity import parse_quantity
@@ -37,10 +40,22 @@ _HOST_PATH_KINDS: dict[str, tuple[Callable[[int], bool], str]] = {
 }
 
 
+PINS_ANNOTATION = "serving.kedge.dev/model-pins"
+"""On a pod: the volumes that hold its model, and the digest of what they held when its revision was
+made; JSON."""
+_SERVICE_LABEL = "serving.kserve.io/inferenceservice"
+
+
 class VolumeError(KedgeError):
     """A volume cannot be had."""
 
     reason = "FailedMount"
+
+
+class ModelChanged(VolumeError):
+    """A volume holds other files than those that the pod's revision was made of."""
+
+    reason = "ModelChanged"
 
 
 @dataclass(frozen=True)
@@ -51,11 +66,13 @@ class Volume:
         path: where it is on the host.
         readonly: may not be written whatever a mount says.
         memory: is a tmpfs inside the pod; its size in bytes, 0 for no limit.
+        pinned: is what its mounts show whatever their `subPath` says, and is not to be written.
     """
 
     path: Path
     readonly: bool = False
     memory: int | None = None
+    pinned: bool = False
 
 
 class Volumes:
@@ -69,8 +86,11 @@ class Volumes:
         cluster: Cluster,
         fetch: Fetch,
         allocatable: Mapping[str, Decimal],
+        models: ModelCache,
     ) -> None:
         self._pod = pod
+        self._models = models
+        self._pins = _read_pins(pod)
         self._dir = pod_dir / "volumes"
         self._volumes_dir = volumes_dir
         self._cluster = cluster
@@ -88,6 +108,8 @@ class Volumes:
             name = volume["name"]
             try:
                 self._ready[name] = await self._prepare_one(volume)
+            except ModelChanged:
+                raise
             except (ConfigError, VolumeError) as error:
                 raise VolumeError(f"volume {name!r}: {error.message}", fix=error.fix) from error
             except OSError as error:
@@ -128,12 +150,17 @@ class Volumes:
         if os.path.isabs(sub) or ".." in Path(sub).parts:
             raise ConfigError(f"subPath {sub!r} leads out of the volume.", fix="Use a path inside.")
         readonly = bool(wish.get("readOnly")) or volume.readonly
+        if volume.pinned:
+            return {"source": str(volume.path), "target": target, "readonly": True}
         source = volume.path / sub
         if sub and volume.memory is None and not source.exists() and not readonly:
             source.mkdir(parents=True)
         return {"source": str(source), "target": target, "readonly": readonly}
 
     async def _prepare_one(self, volume: Object) -> Volume:
+        pin = self._pins.get(volume["name"])
+        if pin is not None:
+            return await self._prepare_pinned(volume, pin)
         path = self._dir / volume["name"]
         for kind in _MAKERS:
             if kind in volume:
@@ -143,6 +170,34 @@ class Volumes:
         raise VolumeError(
             f"its source ({kinds}) is not one that this node can give.",
             fix=f"Use one of {', '.join(_MAKERS)}.",
+        )
+
+    async def _prepare_pinned(self, volume: Object, pin: Mapping[str, str]) -> Volume:
+        """The bytes that the revision was made of, wherever they are."""
+        host = volume.get("hostPath") or {}
+        if host:
+            source = Path(host["path"])
+        else:
+            claim = await self._claim(self._dir, volume["persistentVolumeClaim"])
+            source = claim.path
+        source /= pin.get("subPath") or ""
+        single = host.get("type") == "File"
+        try:
+            found = await asyncio.to_thread(self._models.find, pin["digest"], source, single=single)
+        except Unreadable as error:
+            raise VolumeError(str(error), fix=f"Put the model's files at {source}.") from error
+        if found is None:
+            raise await self._changed(source, pin["digest"])
+        return Volume(found, readonly=True, pinned=True)
+
+    async def _changed(self, source: Path, wanted: str) -> ModelChanged:
+        there = await asyncio.to_thread(self._models.digest, source)
+        service = (self._pod["metadata"].get("labels") or {}).get(_SERVICE_LABEL, "NAME")
+        return ModelChanged(
+            f"{source} holds other files than this revision was made of: {there} now, {wanted}"
+            " then.",
+            fix="Put those files back, or make a revision of what is there:"
+            f" kedge rollout restart {service}",
         )
 
     async def _empty_dir(self, path: Path, source: Object) -> Volume:
@@ -252,6 +307,15 @@ _MAKERS: dict[str, Callable[[Volumes, Path, Object], Any]] = {
     "projected": Volumes._projected,
     "downwardAPI": Volumes._downward,
 }
+
+
+def _read_pins(pod: Object) -> dict[str, dict[str, str]]:
+    text = (pod["metadata"].get("annotations") or {}).get(PINS_ANNOTATION)
+    try:
+        found = json.loads(text) if text else {}
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _write_all(path: Path, files: Mapping[str, tuple[bytes, int | None]], mode: Any) -> Volume:

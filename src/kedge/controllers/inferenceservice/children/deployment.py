@@ -14,6 +14,7 @@ from kedge.controllers.inferenceservice.children.meta import digest, make_object
 from kedge.controllers.inferenceservice.components import Component, ServicePlan
 from kedge.controllers.inferenceservice.merge import Tree, set_env
 from kedge.controllers.inferenceservice.metadata import without
+from kedge.controllers.inferenceservice.pins import Pins, write_pins
 from kedge.controllers.inferenceservice.pod import first_port, serving_container
 from kedge.settings.serving import DeploymentMode
 
@@ -70,11 +71,16 @@ def make_worker_deployment(plan: ServicePlan, component: Component) -> Object:
     return deployment
 
 
-def make_revision(plan: ServicePlan, component: Component, number: int) -> Object:
+def make_revision(
+    plan: ServicePlan, component: Component, number: int, pins: Pins | None = None
+) -> Object:
     """The Deployment of one revision in Knative mode, without replicas. Its template never changes.
 
     What only scales a revision is on the Deployment, not on its pods: it may change without a new
     revision.
+
+    Args:
+        pins: the model files that its pods get.
     """
     revision = names.revision(component.name, number)
     disallowed = plan.config.inference_service.disallowed_labels
@@ -88,6 +94,8 @@ def make_revision(plan: ServicePlan, component: Component, number: int) -> Objec
     pod = _with_revision_env(component.pod, component.name, revision)
     template = make_template(pod, labels, component.annotations)
     template["metadata"]["annotations"][names.TEMPLATE_HASH] = revision_digest(plan, component)
+    if pins:
+        template["metadata"]["annotations"][names.MODEL_PINS] = write_pins(pins)
     private = names.private_service(revision)
     deployment = _make(
         plan,
