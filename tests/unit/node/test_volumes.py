@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -11,7 +12,7 @@ import pytest
 from kedge.cluster.base import Cluster
 from kedge.cluster.local.models import ModelCache
 from kedge.cluster.local.node.env import ConfigError
-from kedge.cluster.local.node.volumes import VolumeError, Volumes
+from kedge.cluster.local.node.volumes import ModelChanged, VolumeError, Volumes
 
 
 class Data:
@@ -103,3 +104,62 @@ async def test_a_sub_path_stays_inside(tmp_path: Path, sub: str) -> None:
     await volumes.prepare()
     with pytest.raises(ConfigError, match="leads out"):
         mounts_of(volumes, {"name": "v", "mountPath": "/a", "subPath": sub})
+
+
+def pinned(tmp_path: Path, digest: str, *, copy_limit: int = 1 << 20) -> Volumes:
+    """A pod whose model folder is pinned."""
+    annotations = {"serving.kedge.dev/model-pins": json.dumps({"model": {"digest": digest}})}
+    labels = {"serving.kserve.io/inferenceservice": "iris"}
+    source = {"name": "model", "hostPath": {"path": str(tmp_path / "iris"), "type": "Directory"}}
+    return Volumes(
+        {
+            "metadata": {"name": "p", "annotations": annotations, "labels": labels},
+            "spec": {"volumes": [source]},
+        },
+        tmp_path / "pod",
+        tmp_path / "claims",
+        cast(Cluster, None),
+        Data().fetch,
+        {},
+        ModelCache(tmp_path / "models", copy_limit=copy_limit),
+    )
+
+
+async def test_a_pinned_volume_shows_the_bytes_of_its_revision(tmp_path: Path) -> None:
+    model = tmp_path / "iris" / "model.joblib"
+    model.parent.mkdir()
+    model.write_bytes(b"one")
+    digest = ModelCache(tmp_path / "models").pin(model.parent)
+    model.write_bytes(b"two")
+    for _ in range(2):
+        volumes = pinned(tmp_path, digest)
+        await volumes.prepare()
+        (mount,) = mounts_of(volumes, {"name": "model", "mountPath": "/mnt/models"})
+        assert mount["readonly"]
+        assert (Path(mount["source"]) / "model.joblib").read_bytes() == b"one"
+        model.unlink(missing_ok=True)
+
+
+async def test_other_bytes_than_those_of_the_revision_do_not_start(tmp_path: Path) -> None:
+    model = tmp_path / "iris" / "model.joblib"
+    model.parent.mkdir()
+    model.write_bytes(b"one")
+    digest = ModelCache(tmp_path / "models", copy_limit=1).pin(model.parent)
+    volumes = pinned(tmp_path, digest, copy_limit=1)
+    await volumes.prepare()
+    (mount,) = mounts_of(volumes, {"name": "model", "mountPath": "/mnt/models"})
+    assert mount["source"] == str(model.parent)
+
+    model.write_bytes(b"two")
+    with pytest.raises(ModelChanged) as caught:
+        await pinned(tmp_path, digest, copy_limit=1).prepare()
+    there = ModelCache(tmp_path / "models").digest(model.parent)
+    assert digest in str(caught.value)
+    assert there in str(caught.value)
+    assert "kedge rollout restart iris" in str(caught.value)
+    assert caught.value.reason == "ModelChanged"
+
+    model.unlink()
+    model.parent.rmdir()
+    with pytest.raises(VolumeError, match="cannot be read"):
+        await pinned(tmp_path, digest, copy_limit=1).prepare()
