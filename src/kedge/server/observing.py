@@ -43,6 +43,7 @@ class Observer:
         body: bytes | memoryview,
         *,
         content_type: str = "",
+        encoding: bytes = b"",
         json_length: int | None = None,
         request_id: str = "",
         is_grpc: bool = False,
@@ -71,7 +72,7 @@ class Observer:
             self.payloads, span, known, event_id.decode("latin-1"), metadata, is_grpc
         )
         if self.payloads is not None and self.payloads.options.wants("request"):
-            seen.record("request", body, content_type, json_length)
+            seen.record("request", body, content_type, json_length, encoding)
         return seen
 
     async def close(self) -> None:
@@ -121,6 +122,7 @@ class Observation:
         body: bytes | memoryview,
         content_type: str,
         json_length: int | None = None,
+        encoding: bytes = b"",
     ) -> None:
         """Hands a payload to the log."""
         from kedge.server.payloads.records import Record
@@ -138,6 +140,7 @@ class Observation:
                 json_length,
                 self.span.traceparent if self.span is not None else "",
                 self._is_grpc,
+                encoding,
             )
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from kedge.server.errors import BadUsage
 from kedge.server.payloads import log as payload_log
 from kedge.server.payloads.log import PayloadLog
 from kedge.server.payloads.options import PayloadOptions
-from kedge.server.payloads.records import Record, headers, line
+from kedge.server.payloads.records import MANY_BYTES, Record, headers, line
 from kedge.server.payloads.sinks import FileSink, Refused, open_sink
 
 OPTIONS = PayloadOptions("http://sink/", source="pod", inference_service="iris", namespace="ml")
@@ -36,6 +37,10 @@ def record(body: bytes = b'{"instances":[[1]]}', **fields: Any) -> Record:
         "metadata": {"x-user": ["me é"]},
     }
     return Record(body=body, **(base | fields))
+
+
+def whole(one: Record, options: PayloadOptions) -> bytes:
+    return b"".join(line(one, options))
 
 
 # -- events --------------------------------------------------------------------------------------
@@ -61,14 +66,14 @@ def test_headers_of_the_binary_mode() -> None:
 
 
 def test_a_line_carries_json_as_json_and_all_else_in_base64() -> None:
-    event = orjson.loads(line(record(kind="response"), OPTIONS))
+    event = orjson.loads(whole(record(kind="response"), OPTIONS))
     assert event["data"] == {"instances": [[1]]}
     assert event["type"] == "org.kubeflow.serving.inference.response"
     binary = record(b"\x00\xff", content_type="application/octet-stream", json_length=1)
-    event = orjson.loads(line(binary, OPTIONS))
+    event = orjson.loads(whole(binary, OPTIONS))
     assert base64.b64decode(event["data_base64"]) == b"\x00\xff"
     assert event["jsonlength"] == "1"
-    event = orjson.loads(line(record(b"{"), OPTIONS))
+    event = orjson.loads(whole(record(b"{"), OPTIONS))
     assert base64.b64decode(event["data_base64"]) == b"{"
 
 
@@ -83,6 +88,24 @@ def test_a_grpc_message_is_told_as_json() -> None:
     other = record(b"\xff\xff", is_grpc=True)
     other.readable()
     assert (other.body, other.content_type) == (b"\xff\xff", "application/x-protobuf")
+
+
+def test_a_large_body_keeps_no_prediction_waiting() -> None:
+    body = b"[" + b"1," * MANY_BYTES + b"1]"
+    event = orjson.loads(whole(record(body), OPTIONS))
+    assert base64.b64decode(event["data_base64"]) == body
+    message = record(b"\x0a" * (MANY_BYTES + 1), is_grpc=True)
+    message.readable()
+    assert message.content_type == "application/x-protobuf"
+
+
+def test_compression_is_undone() -> None:
+    one = record(gzip.compress(b"[1]"), encoding=b"gzip")
+    one.readable()
+    assert (one.body, one.encoding) == (b"[1]", b"")
+    damaged = record(b"[1]", encoding=b"gzip")
+    damaged.readable()
+    assert damaged.body == b"[1]"
 
 
 # -- files ---------------------------------------------------------------------------------------

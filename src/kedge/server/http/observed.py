@@ -9,13 +9,10 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Coroutine
-from contextlib import suppress
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from kedge.protocol.compression import decompress
-from kedge.protocol.errors import InvalidInput, PayloadTooLarge
 from kedge.protocol.open_inference import rest
 from kedge.server.batching import Job
 from kedge.server.dataplane import DataPlane
@@ -56,7 +53,7 @@ class ObservedInference(Inference):
         if isinstance(body, list) and self._observer.payloads is not None:
             body = b"".join(body)
         told = body if isinstance(body, bytes) else b""
-        seen = _begin(self._observer, name, target.model, headers, told, self._limits)
+        seen = _begin(self._observer, name, target.model, headers, told)
         with seen.current():
             outcome = self._inner.answer(target, headers, body, seen.request_id)
         if isinstance(outcome, Reply):
@@ -86,9 +83,7 @@ async def _later(
             raise
 
 
-def _begin(
-    observer: Observer, name: str, model: str, headers: Fields, body: bytes, limits: Limits
-) -> Observation:
+def _begin(observer: Observer, name: str, model: str, headers: Fields, body: bytes) -> Observation:
     content_type = encoding = length = b""
     for key, value in headers:
         if key == b"content-type":
@@ -97,15 +92,13 @@ def _begin(
             encoding = value
         elif key == _LENGTH:
             length = value
-    if encoding and encoding != b"identity" and observer.payloads is not None:
-        with suppress(InvalidInput, PayloadTooLarge):  # Refused later; logged as it came.
-            body = decompress(body, encoding, limits.binary_bytes)
     return observer.begin(
         name,
         model,
         headers,
         body,
         content_type=content_type.decode("latin-1"),
+        encoding=encoding if encoding != b"identity" else b"",
         json_length=int(length) if length.isdigit() and len(length) < 18 else None,
     )
 
@@ -142,7 +135,7 @@ class Observed:
         body, end = await _whole(receive)
         name = f"POST {scope['path']}"
         model = match[1] or match[2]
-        seen = _begin(self._observer, name, model, scope["headers"], body, self._limits)
+        seen = _begin(self._observer, name, model, scope["headers"], body)
         scope["request_id"] = seen.request_id
         if seen.span is not None:
             kept = [(key, value) for key, value in scope["headers"] if key != b"traceparent"]

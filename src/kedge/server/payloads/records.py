@@ -1,9 +1,14 @@
-"""One payload, and the CloudEvent that it becomes."""
+"""One payload, and the CloudEvent that it becomes.
+
+What turns a payload into something else happens in a sender's thread, and only for payloads of
+ordinary size: orjson and protobuf let no other thread run meanwhile, and predictions would wait.
+"""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
@@ -11,14 +16,22 @@ from urllib.parse import quote
 
 import orjson
 
+from kedge.protocol.compression import decompress
+from kedge.protocol.errors import ServingError
 from kedge.protocol.open_inference import rest
+from kedge.server.limits import MIB
 from kedge.server.payloads.options import PayloadOptions
 
 Kind = Literal["request", "response"]
 
+MANY_BYTES = 256 * 1024
+LARGEST_BYTES = 64 * MIB
+_PIECE = 48 * 1024
+"""Bytes that are encoded at once: a multiple of 3."""
 _TYPE = "org.kubeflow.serving.inference."
 _JSON = "application/json"
 _BINARY = "application/octet-stream"
+_PROTOBUF = "application/x-protobuf"
 _PRINTABLE = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 
 
@@ -32,6 +45,7 @@ class Record:
         time: seconds since 1970: when the request had arrived, when its answer was made.
         body: as it was on the wire; a protobuf message when `is_grpc`.
         metadata: the request's headers that were asked for.
+        encoding: by which the body is compressed; undone by `readable`.
         json_length: of a body with binary tensors: where they begin.
         traceparent: the request's own span; empty when it is not traced.
         attempts: how often sending it has failed.
@@ -47,18 +61,25 @@ class Record:
     json_length: int | None = None
     traceparent: str = ""
     is_grpc: bool = False
+    encoding: bytes = b""
     attempts: int = field(default=0)
 
     def readable(self) -> None:
-        """A gRPC message becomes the Open Inference JSON that it means, if JSON can carry it."""
+        """Undoes compression; a gRPC message becomes the Open Inference JSON that it means."""
+        if self.encoding:
+            with suppress(ServingError):  # It was refused; logged as it came.
+                self.body = decompress(bytes(self.body), self.encoding, LARGEST_BYTES)
+            self.encoding = b""
         if not self.is_grpc:
+            return
+        self.is_grpc = False
+        if len(self.body) > MANY_BYTES:
+            self.content_type = _PROTOBUF
             return
         from google.protobuf.message import DecodeError
 
-        from kedge.protocol.errors import ServingError
         from kedge.protocol.open_inference import grpc, messages
 
-        self.is_grpc = False
         try:
             if self.kind == "request":
                 asked = messages.ModelInferRequest()
@@ -71,7 +92,7 @@ class Record:
                 self.body = b"".join(pieces)
             self.content_type = _JSON
         except (DecodeError, ServingError, ValueError):
-            self.content_type = "application/x-protobuf"
+            self.content_type = _PROTOBUF
 
 
 def attributes(record: Record, options: PayloadOptions) -> dict[str, str]:
@@ -108,21 +129,24 @@ def headers(record: Record, options: PayloadOptions) -> dict[str, str]:
     return found | {"Content-Type": record.content_type or _BINARY}
 
 
-def line(record: Record, options: PayloadOptions) -> bytes:
+def line(record: Record, options: PayloadOptions) -> Iterator[bytes]:
     """The event in structured mode, on one line: data that is JSON as JSON, other in base64."""
     event: dict[str, object] = {
         **attributes(record, options),
         "datacontenttype": record.content_type or _BINARY,
     }
-    body = bytes(record.body)
-    if _is_json(record.content_type) and record.json_length is None:
+    body = memoryview(record.body)
+    if len(body) <= MANY_BYTES and _is_json(record.content_type) and record.json_length is None:
         try:
             event["data"] = orjson.loads(body)
-            return orjson.dumps(event) + b"\n"
+            yield orjson.dumps(event) + b"\n"
+            return
         except orjson.JSONDecodeError:
             pass  # Whoever reads the log sees what was sent.
-    event["data_base64"] = base64.b64encode(body).decode()
-    return orjson.dumps(event) + b"\n"
+    yield orjson.dumps(event)[:-1] + b',"data_base64":"'
+    for start in range(0, len(body), _PIECE):
+        yield base64.b64encode(body[start : start + _PIECE])
+    yield b'"}\n'
 
 
 def _is_json(content_type: str) -> bool:

@@ -168,18 +168,26 @@ class FileSink:
 
     def send(self, record: Record) -> None:
         record.readable()
-        data = line(record, self._options)
         self._lock()
         try:
             size = os.fstat(self._file).st_size
-            if size and size + len(data) > self._options.file_bytes:
+            if size and size + len(record.body) > self._options.file_bytes:
                 self._set_aside()
                 self._lock()
-            rest = memoryview(data)
-            while rest:
-                rest = rest[os.write(self._file, rest) :]
+                size = 0
+            try:
+                for piece in line(record, self._options):
+                    self._write(piece)
+            except OSError:
+                os.ftruncate(self._file, size)  # Half a line would spoil the next one.
+                raise
         finally:
             fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def _write(self, piece: bytes) -> None:
+        rest = memoryview(piece)
+        while rest:
+            rest = rest[os.write(self._file, rest) :]
 
     def _lock(self) -> None:
         """Locks the file that has the name now: another process may have set ours aside."""
