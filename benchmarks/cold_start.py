@@ -28,7 +28,9 @@ from benchmarks.one_machine import machine, pss, tree
 from kedge.api.scheme import DEPLOYMENT, POD
 from kedge.cluster.local.node.starts import PHASES, read
 
-WINDOWS = {"stable-window": "6s", "scale-to-zero-grace-period": "1s"}
+WINDOWS = {
+    "stable-window": "6s", "panic-window-percentage": "20", "scale-to-zero-grace-period": "1s",
+}  # fmt: skip
 """As short as they may be: what is measured is the way up, not the wait before the way down."""
 
 TRAIN = {

@@ -1,4 +1,5 @@
-"""`make demo`: train, start Kedge, apply, predict over three protocols, stop; leave nothing.
+"""`make demo`: train, start Kedge, apply, predict over three protocols, answer from zero, stop;
+leave nothing.
 
 Everything is in a temporary folder and on free ports. Exit status 0 when every answer was right and
 no process is left; else 1, with what `kedge why` says.
@@ -66,6 +67,8 @@ def run(kedge: Command, folder: Path) -> None:
     manifest = folder / "isvc.yaml"
     template = string.Template((HERE / "isvc.yaml").read_text())
     manifest.write_text(template.safe_substitute(MODEL_DIR=folder / "model"))
+    (folder / "autoscaler.yaml").write_text(AT_ONCE)
+    kedge.call("apply", "-f", str(folder / "autoscaler.yaml"))
     with step("Apply the InferenceService and wait until it is Ready"):
         kedge.call("apply", "-f", str(manifest), "--wait")
     print()
@@ -76,6 +79,86 @@ def run(kedge: Command, folder: Path) -> None:
     wrong = [protocol for protocol, answer, *_ in answers if answer != EXPECTED]
     if wrong:
         raise DemoFailed(f"{', '.join(wrong)} did not answer {EXPECTED}.")
+    from_zero(kedge, manifest)
+
+
+def from_zero(kedge: Command, manifest: Path) -> None:
+    """The last pod goes; a request brings one back and is answered by it."""
+    with step("Let it go to zero pods when nobody asks (minReplicas: 0)"):
+        text = manifest.read_text().replace("  predictor:\n", "  predictor:\n    minReplicas: 0\n")
+        manifest.write_text(text)
+        kedge.call("apply", "-f", str(manifest), "--wait")
+        asyncio.run(until_gone(kedge.data_dir / "kubeconfig"))
+    with step("Ask it at zero"):
+        answer, seconds, start = asyncio.run(wake(kedge.data_dir / "kubeconfig"))
+    if answer["predictions"] != EXPECTED:
+        raise DemoFailed(f"From zero it answered {answer}.")
+    show_start(seconds, start)
+
+
+AT_ONCE = """
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: config-autoscaler, namespace: kedge}
+data: {stable-window: 6s, panic-window-percentage: "20", scale-to-zero-grace-period: 1s}
+"""
+"""Knative waits a minute and a half before it lets the last pod go; here nobody wants to."""
+
+
+async def until_gone(kubeconfig: Path) -> None:
+    from kedge.api.scheme import POD
+    from kedge.client import ControlClient, discover
+
+    async with ControlClient(discover(kubeconfig)) as client, asyncio.timeout(60):
+        while (await client.list(POD)).items:  # noqa: ASYNC110 (another process's doing)
+            await asyncio.sleep(0.1)
+
+
+async def wake(kubeconfig: Path) -> tuple[Any, float, dict[str, Any]]:
+    """The answer, the seconds it took, and the condition that tells of the new pod's start."""
+    from kedge.api.scheme import INFERENCE_SERVICE, POD
+    from kedge.client import ControlClient, InferenceClient, Target, discover
+
+    async with ControlClient(discover(kubeconfig)) as client:
+        target = Target.of(await client.get(INFERENCE_SERVICE, "iris"))
+        async with InferenceClient(target) as inference:
+            began = time.perf_counter()
+            answer = await inference.predict(ROWS, "v1")
+            seconds = time.perf_counter() - began
+        async with asyncio.timeout(10):
+            while True:
+                for pod in (await client.list(POD)).items:
+                    for condition in pod["status"].get("conditions") or []:
+                        if condition["type"] == "serving.kedge.dev/Started":
+                            return answer, seconds, condition
+                await asyncio.sleep(0.05)
+
+
+def show_start(seconds: float, start: dict[str, Any]) -> None:
+    """By phase: what the pod tells, and the rest, which is the gateway's."""
+    from kedge.cli.output import table
+
+    rows, rest = [], seconds * 1000
+    for part in start["message"].split(", "):
+        name, milliseconds, _ = part.split()
+        rows.append([name, f"{float(milliseconds):.0f} ms", PHASES.get(name, "")])
+        rest -= float(milliseconds)
+    rows.append(["answered", f"{max(rest, 0):.0f} ms", "the gateway sends it on; the prediction"])
+    how = "forked from a template" if start["reason"] == "Forked" else "a new process"
+    rows.append(["all", f"{seconds * 1000:.0f} ms", f"from the request to its answer; {how}"])
+    print()
+    table(["PHASE", "TIME", "WHAT"], rows)
+
+
+PHASES = {
+    "scheduled": "a pod is wanted, made, and given to this machine",
+    "prepare": "its volumes and namespaces",
+    "process": "until its program runs",
+    "framework": "imports: the template has them",
+    "weights": "the model's files",
+    "inference": "a first prediction, for warmth",
+    "ready": "it listens, and is seen to",
+}
 
 
 async def ask(kubeconfig: Path) -> list[tuple[str, Any, float, float]]:
