@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -138,6 +140,38 @@ def test_a_hard_limit_is_the_target_too(quick: RunningKedge) -> None:
         assert {answer.result() for answer in answers} == {200}
     assert scaling(quick, "single")["target"] == 0.7
     quick.delete("single")
+
+
+def test_top_and_metrics(quick: RunningKedge) -> None:
+    quick.apply(slow("busy", minReplicas=1))
+    quick.until_ready("busy")
+    for _ in range(30):
+        assert ask(quick, "busy", 0.02) == 200
+    path = "/serving/default/busy/v1/models/absent:predict"
+    assert quick.post(path, {"instances": [0]})[0] == 404
+
+    def busy(*arguments: str) -> dict[str, Any]:
+        (found,) = json.loads(quick.kedge("top", "busy", "-o", "json", *arguments))
+        return dict(found)
+
+    # Counts come every ten seconds, times up to five later.
+    wait_for(lambda: busy()["requests"] == 31 and busy()["p50"], 40, lambda: str(busy()))
+    seen = busy()
+    assert (seen["refused"], seen["failed"], seen["ready"]) == (1, 0, 1)
+    assert 15 < seen["p50"] < 200
+    assert busy("--since", "1h")["requests"] == 31
+    assert re.search(r"^busy +1/1 ", quick.kedge("top"), re.MULTILINE)
+    ready = json.loads((quick.data_dir / "ready.json").read_text())
+    with urllib.request.urlopen(ready["metrics_url"]) as answer:
+        text = answer.read().decode()
+    labels = 'namespace="default",service="busy",component="predictor"'
+    revision = f'{labels},revision="busy-predictor-00001"'
+    assert f'kedge_requests_total{{{revision},code_class="2xx"}} 30' in text
+    assert f"kedge_replicas_ready{{{labels}}} 1" in text
+    assert f"kn_revision_pods_count{{{revision}}} 1" in text
+    with urllib.request.urlopen(f"{ready['metrics_url']}/envoy") as answer:
+        assert b"envoy_cluster_upstream_rq_total" in answer.read()
+    quick.delete("busy")
 
 
 def test_what_is_not_ours_is_said(quick: RunningKedge, iris: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from tests.integration.gateway_world import GatewayWorld, eventually, gateway_world, now, rule
 
 from kedge.gateway import demand, listeners
-from kedge.gateway.bootstrap import LATENCY_BUCKETS
+from kedge.settings.gateway import LATENCY_BUCKETS
 from kedge.gateway.traffic import Traffic
 
 HOST = "iris-default.localhost"

@@ -7,20 +7,33 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
 import grpc
 
-from kedge.autoscaler.wire import METHOD, Hello, Message, Report, Signal, Wake, encode
+from kedge.autoscaler.wire import (
+    METHOD,
+    Count,
+    Counted,
+    Hello,
+    Message,
+    Report,
+    Signal,
+    Wake,
+    encode,
+)
 from kedge.lib.backoff import Backoff
 from kedge.lib.clock import SYSTEM_CLOCK, Clock
+from kedge.lib.errors import KedgeError
 
 log = logging.getLogger(__name__)
 
 Stream = grpc.aio.StreamStreamCall[bytes, bytes]
 PERIOD = 1.0
+COUNT_PERIOD = 10.0
+"""Seconds between two readings of what became of requests."""
 AFTER_WAKE = 0.15
 """Seconds from a first held request until those that came with it are counted."""
 _BACKOFF = Backoff(initial=0.05, limit=1.0)
@@ -50,14 +63,23 @@ class SignalsClient:
     Args:
         gateway: its name, the same after a restart.
         demand: what is told.
+        count: reads what became of requests since it was last called; None where nobody counts.
     """
 
     def __init__(
-        self, socket: Path, gateway: str, demand: Demand, clock: Clock = SYSTEM_CLOCK
+        self,
+        socket: Path,
+        gateway: str,
+        demand: Demand,
+        *,
+        count: Callable[[], Awaitable[dict[str, Count]]] | None = None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._target = f"unix:{socket}"
         self._gateway = gateway
         self._demand = demand
+        self._count = count
+        self._counted: Counted | None = None
         self._clock = clock
         self._woken: dict[str, None] = {}
         self._news = asyncio.Event()
@@ -67,6 +89,26 @@ class SignalsClient:
 
     async def run(self) -> None:
         """Until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._report())
+            if self._count is not None:
+                tasks.create_task(self._read_counts(self._count))
+
+    async def _read_counts(self, count: Callable[[], Awaitable[dict[str, Count]]]) -> None:
+        since = self._clock.monotonic()
+        while True:
+            # What is still to be sent comes first: nothing is read that would be lost.
+            if self._counted is None:
+                try:
+                    revisions = await count()
+                except KedgeError as error:
+                    log.debug("%s", error)
+                else:
+                    now = self._clock.monotonic()
+                    self._counted, since = Counted(now - since, revisions), now
+            await self._clock.sleep(COUNT_PERIOD)
+
+    async def _report(self) -> None:
         failures = 0
         while True:
             try:
@@ -94,6 +136,9 @@ class SignalsClient:
                 for key in list(self._woken):
                     await self._send(stream, Wake(key))
                     self._woken.pop(key, None)
+                if self._counted is not None:
+                    await self._send(stream, self._counted)
+                    self._counted = None
                 if self._clock.monotonic() < self._due:
                     pass
                 elif self._demand.blind:

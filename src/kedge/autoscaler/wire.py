@@ -49,11 +49,27 @@ class Wake(msgspec.Struct, frozen=True, tag="wake"):
     held: float = 1.0
 
 
+Count = tuple[int, int, int, tuple[int, ...]]
+"""Requests answered 2xx, 4xx, 5xx, and how many took how long, by `settings.gateway`'s buckets."""
+
+
+class Counted(msgspec.Struct, frozen=True, tag="counted"):
+    """What became of requests, for people; sent every ten seconds or so.
+
+    Attributes:
+        seconds: since when these are the first.
+        revisions: by `namespace/private service`.
+    """
+
+    seconds: float
+    revisions: dict[str, Count]
+
+
 class Goodbye(msgspec.Struct, frozen=True, tag="goodbye"):
     """This gateway ends and has no requests any more."""
 
 
-Message = Hello | Report | Wake | Goodbye
+Message = Hello | Report | Wake | Counted | Goodbye
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(Message)

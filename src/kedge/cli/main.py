@@ -23,6 +23,7 @@ from kedge.cli import (
     run,
     serve,
     status,
+    top,
     up,
     why,
 )
@@ -103,6 +104,7 @@ _add("status", status.status, HERE, "Tell whether it runs and answers.")
 _add("run", run.run, SERVICES, "Serve a model file.")
 _add("apply", apply.apply, SERVICES, "Create or change what manifests describe.")
 _add("get", get.get, SERVICES, "List services, or other resources.")
+_add("top", top.top, SERVICES, "Tell how much services are asked, and how they answer.")
 _add("predict", predict.predict, SERVICES, "Send rows to a service.")
 _add("why", why.why, SERVICES, "Tell why a service is not Ready.")
 _add("logs", logs.logs, SERVICES, "Print what a service's pods write.")

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from kedge.lib.errors import KedgeError
+from kedge.settings.gateway import LATENCY_BUCKETS
 from kedge.settings.local import LocalSettings
 
 XDS_CLUSTER = "kedge-xds"
 ADMIN_CLUSTER = "kedge-admin"
+API_CLUSTER = "kedge-api"
 
 STATS = (
     # What the autoscaler samples and people read of a cluster; all else of clusters is left out:
@@ -24,12 +26,6 @@ STATS = (
     r"^http\.(outside|pods|pods-inner)\.downstream_(rq|cx)_(total|active|[1-5]xx|time)$",
     r"^(server|cluster_manager|listener_manager|control_plane)\.",
 )
-
-LATENCY_BUCKETS = (
-    0.5, 1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1000, 1500, 2000,
-    3000, 5000, 7000, 10_000, 15_000, 20_000, 30_000, 60_000, 120_000, 300_000, 600_000, 3_600_000,
-)  # fmt: skip
-"""Upper bounds, in milliseconds, by which Envoy counts how long requests took."""
 
 MAX_CONNECTIONS = 1 << 20
 """Client connections at once; the limit of open files is met long before."""
@@ -59,7 +55,9 @@ def find_envoy() -> Path:
     )
 
 
-def make_bootstrap(*, node: str, xds_socket: Path, admin_socket: Path) -> dict[str, Any]:
+def make_bootstrap(
+    *, node: str, xds_socket: Path, admin_socket: Path, api_socket: Path | None = None
+) -> dict[str, Any]:
     """Envoy's bootstrap configuration: whom to ask, over unix sockets, and which stats to keep."""
     ads = {
         "api_type": "DELTA_GRPC",
@@ -83,7 +81,11 @@ def make_bootstrap(*, node: str, xds_socket: Path, admin_socket: Path) -> dict[s
         "admin": {"address": {"pipe": {"path": str(admin_socket), "mode": 0o600}}},
         "dynamic_resources": {"ads_config": ads, "cds_config": source, "lds_config": source},
         "static_resources": {
-            "clusters": [_xds_cluster(xds_socket), _pipe_cluster(ADMIN_CLUSTER, admin_socket)]
+            "clusters": [
+                _xds_cluster(xds_socket),
+                _pipe_cluster(ADMIN_CLUSTER, admin_socket),
+                *([_pipe_cluster(API_CLUSTER, api_socket)] if api_socket else []),
+            ]
         },
         "bootstrap_extensions": [
             {
@@ -157,6 +159,7 @@ def envoy_argv(settings: LocalSettings, *, concurrency: int | None = None) -> li
         node=settings.node_name,
         xds_socket=settings.xds_socket,
         admin_socket=settings.admin_socket,
+        api_socket=settings.api_socket,
     )
     path.write_text(json.dumps(bootstrap, indent=1))
     return [

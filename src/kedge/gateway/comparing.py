@@ -18,10 +18,10 @@ from envoy.service.ext_proc.v3 import external_processor_pb2 as messages
 
 from kedge.gateway.activator import key_of
 from kedge.gateway.agreement import Answer, compare
-from kedge.gateway.bootstrap import LATENCY_BUCKETS
 from kedge.gateway.shadow import CANDIDATE, REPORT
 from kedge.gateway.translate import COMPARE_ROLE, SHADOW_HEADER
 from kedge.lib.clock import SYSTEM_CLOCK, Clock
+from kedge.settings.gateway import LATENCY_BUCKETS
 
 _SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
 KEPT_BYTES = 1 << 20

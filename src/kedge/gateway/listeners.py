@@ -26,7 +26,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import (
 from envoy.extensions.http.early_header_mutation.header_mutation.v3 import header_mutation_pb2
 
 from kedge.gateway.activation import make_activation_listener
-from kedge.gateway.bootstrap import ADMIN_CLUSTER
+from kedge.gateway.bootstrap import ADMIN_CLUSTER, API_CLUSTER
 from kedge.gateway.proxy import PODS, PODS_INNER, make_proxy_filters
 from kedge.gateway.replies import make_local_replies
 from kedge.gateway.shadow import make_compare_filter, make_report_filter, make_shadow_listener
@@ -71,7 +71,7 @@ def make_listeners(settings: GatewaySettings) -> list[Any]:
         made.append(_make_inner_listener(_make_manager(PODS_INNER, settings)))
     made += [make_activation_listener(), make_shadow_listener()]
     if settings.metrics_port is not None:
-        metrics = _make_metrics_manager()
+        metrics = _make_metrics_manager(settings)
         made.append(_make_listener(METRICS, settings, settings.metrics_port, metrics))
     return made
 
@@ -137,15 +137,13 @@ def _make_manager(
     )
 
 
-def _make_metrics_manager() -> Any:
-    """Nothing but Envoy's metrics, of all that its admin interface could do."""
-    admin = {
-        "match": {
-            "path": "/metrics",
-            "headers": [{"name": ":method", "string_match": {"exact": "GET"}}],
-        },
-        "route": {"cluster": ADMIN_CLUSTER, "prefix_rewrite": "/stats/prometheus"},
-    }
+def _make_metrics_manager(settings: GatewaySettings) -> Any:
+    """Metrics and nothing else of what the clusters behind could do."""
+    envoy = _make_metrics_route("/metrics", ADMIN_CLUSTER, "/stats/prometheus")
+    routes = [envoy]
+    if settings.service_metrics:
+        envoy["match"]["path"] = "/metrics/envoy"
+        routes.append(_make_metrics_route("/metrics", API_CLUSTER, settings.service_metrics))
     report = {
         "match": {"path": "/comparisons"},
         "direct_response": {"status": 503},
@@ -153,7 +151,7 @@ def _make_metrics_manager() -> Any:
             COMPARE: pack(route_components_pb2.FilterConfig(config=pack(_EXT_PROC)))
         },
     }
-    hosts = [{"name": METRICS, "domains": ["*"], "routes": [admin, report]}]
+    hosts = [{"name": METRICS, "domains": ["*"], "routes": [*routes, report]}]
     return hcm.HttpConnectionManager(
         stat_prefix=METRICS,
         route_config={"name": METRICS, "virtual_hosts": hosts},
@@ -162,6 +160,14 @@ def _make_metrics_manager() -> Any:
             _filter(_ROUTER, router_pb2.Router()),
         ],
     )
+
+
+def _make_metrics_route(path: str, cluster: str, rewrite: str) -> dict[str, Any]:
+    get = {"name": ":method", "string_match": {"exact": "GET"}}
+    return {
+        "match": {"path": path, "headers": [get]},
+        "route": {"cluster": cluster, "prefix_rewrite": rewrite},
+    }
 
 
 def _filter(name: str, config: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from kedge.gateway.activator import key_of
 from kedge.gateway.admin import EnvoyAdmin
-from kedge.gateway.bootstrap import LATENCY_BUCKETS
+from kedge.settings.gateway import LATENCY_BUCKETS
 
 _FILTER = r"^cluster\.[^.]%2B\.upstream_rq_([245]xx|time)$"
 _STATS = f"/stats?usedonly&histogram_buckets=disjoint&filter={_FILTER}"

@@ -11,9 +11,10 @@ import sys
 
 from kedge.admission.review import AdmissionReview
 from kedge.api.scheme import CONFIG_MAP, Kind
+from kedge.autoscaler import http as scaling_page
 from kedge.autoscaler.autoscaler import Autoscaler
-from kedge.autoscaler.http import SERVICE_NAME, ScalingApp
 from kedge.autoscaler.signals_server import SignalsServer
+from kedge.autoscaler.wire import Counted, Message
 from kedge.cluster.base import EventType, Object
 from kedge.cluster.local.cluster import LocalCluster
 from kedge.cluster.local.http import Facade, Listeners
@@ -31,6 +32,9 @@ from kedge.modes.seed import seed
 from kedge.reconcile import Informer
 from kedge.settings.local import LocalSettings
 from kedge.settings.serving import CONFIG_MAP_NAME, ServingConfig
+from kedge.telemetry import http as telemetry_page
+from kedge.telemetry.history import History
+from kedge.telemetry.telemetry import Telemetry
 
 _REST = 0.05
 """Seconds between two looks at one service: a start changes some ten objects within as many."""
@@ -59,6 +63,25 @@ class StoredConfig:
         return self._config
 
 
+class Signals:
+    """Who is told what gateways say: the autoscaler, but counts go to those who show them."""
+
+    def __init__(self, autoscaler: Autoscaler, telemetry: Telemetry) -> None:
+        self._autoscaler, self._telemetry = autoscaler, telemetry
+
+    def connected(self, gateway: str) -> None:
+        self._autoscaler.connected(gateway)
+
+    def disconnected(self, gateway: str) -> None:
+        self._autoscaler.disconnected(gateway)
+
+    def take(self, gateway: str, message: Message) -> None:
+        if isinstance(message, Counted):
+            self._telemetry.take(message.seconds, message.revisions)
+        else:
+            self._autoscaler.take(gateway, message)
+
+
 async def run_control(settings: LocalSettings) -> None:
     """Until cancelled; tells the supervisor when the API answers and the controllers are synced."""
     store = Store(settings.store)
@@ -81,14 +104,20 @@ async def run_control(settings: LocalSettings) -> None:
     usage = ProcessUsage(PodProcesses(settings.pods_dir))
     workloads = Workloads(cluster, usage=usage)
     autoscaler = Autoscaler(cluster, namespace=settings.namespace)
-    signals = SignalsServer(autoscaler, settings.signals_socket)
+    telemetry = Telemetry(cluster, History(settings.telemetry))
+    signals = SignalsServer(Signals(autoscaler, telemetry), settings.signals_socket)
     token = ensure_token(settings.token_file)
     certificate = ensure_certificate(settings.tls_dir, hosts=(settings.host,))
     facade = Facade(
         cluster,
         token=token,
         address=f"{settings.host}:{settings.api_port}",
-        services={(settings.namespace, SERVICE_NAME): ScalingApp(autoscaler)},
+        services={
+            (settings.namespace, scaling_page.SERVICE_NAME): scaling_page.make_app(autoscaler),
+            (settings.namespace, telemetry_page.SERVICE_NAME): telemetry_page.make_app(
+                telemetry, autoscaler.describe
+            ),
+        },
     )
     listeners = Listeners(
         facade,
@@ -106,6 +135,7 @@ async def run_control(settings: LocalSettings) -> None:
             tasks.create_task(services.run())
             tasks.create_task(autoscaler.run())
             tasks.create_task(signals.run())
+            tasks.create_task(telemetry.run())
             tasks.create_task(_follow_config(cluster, settings, services))
             tasks.create_task(listeners.run())
             await listeners.ready.wait()

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from kedge.api.scheme import POD
 from kedge.autoscaler.signals_client import SignalsClient
+from kedge.autoscaler.wire import Count
 from kedge.cluster.kubernetes import KubernetesCluster
 from kedge.cluster.local.node import NodeAgent, Wakes
 from kedge.gateway.gateway import Gateway
@@ -50,7 +51,16 @@ async def run_data(settings: LocalSettings) -> None:
             life_fd=int(os.environ["KEDGE_LIFE_FD"]) if "KEDGE_LIFE_FD" in os.environ else None,
         )
         gateway.demand.on_wake(wakes.note)
-        signals = SignalsClient(settings.signals_socket, settings.node_name, gateway.demand)
+
+        async def count() -> dict[str, Count]:
+            news = await gateway.traffic.read()
+            return {
+                key: (one.ok, one.refused, one.failed, one.latency) for key, one in news.items()
+            }
+
+        signals = SignalsClient(
+            settings.signals_socket, settings.node_name, gateway.demand, count=count
+        )
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(signals.run())
             tasks.create_task(pods.run())

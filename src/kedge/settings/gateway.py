@@ -7,6 +7,12 @@ from pathlib import Path
 
 from kedge.settings.local import LocalSettings
 
+LATENCY_BUCKETS = (
+    0.5, 1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1000, 1500, 2000,
+    3000, 5000, 7000, 10_000, 15_000, 20_000, 30_000, 60_000, 120_000, 300_000, 600_000, 3_600_000,
+)  # fmt: skip
+"""Upper bounds, in milliseconds, by which Envoy counts how long requests took."""
+
 
 @dataclass(frozen=True)
 class GatewaySettings:
@@ -19,8 +25,10 @@ class GatewaySettings:
         host: the address that every listener binds.
         port: where inference requests come in.
         proxy_port: the pod-facing listener, `http_proxy` of every pod; None for no such listener.
-        metrics_port: a listener with nothing but Envoy's metrics at `/metrics`; None for none: they
-            are then read through the admin socket (`/stats/prometheus`).
+        metrics_port: a listener with nothing but metrics at `/metrics`; None for none: Envoy's are
+            then read through the admin socket (`/stats/prometheus`).
+        service_metrics: where Envoy's own cluster of the API has the metrics of services; they are
+            then at `/metrics`, and Envoy's at `/metrics/envoy`.
         gateway: `namespace/name` of the Gateway whose HTTPRoutes are served.
         cluster_domain: domain of in-cluster names, `{svc}.{ns}.svc.{cluster_domain}`.
         away_seconds: how long Envoy may be gone before routes are said to answer no more; an Envoy
@@ -36,6 +44,7 @@ class GatewaySettings:
     port: int = 8080
     proxy_port: int | None = None
     metrics_port: int | None = None
+    service_metrics: str = ""
     gateway: str = "kedge/kedge-gateway"
     cluster_domain: str = "cluster.local"
     away_seconds: float = 3.0
@@ -63,5 +72,6 @@ class GatewaySettings:
             port=settings.port,
             proxy_port=settings.proxy_port or None,
             metrics_port=settings.metrics_port or None,
+            service_metrics=settings.service_metrics,
             cluster_domain=settings.cluster_domain,
         )

@@ -84,8 +84,13 @@ class LocalSettings:
 
     @property
     def metrics_url(self) -> str:
-        """Envoy's own metrics, in Prometheus' format."""
+        """The services' metrics, in Prometheus' format; Envoy's own are at `/envoy` below it."""
         return f"http://{self.host}:{self.metrics_port}/metrics"
+
+    @property
+    def service_metrics(self) -> str:
+        """The path under which the API has the services' metrics."""
+        return f"/api/v1/namespaces/{self.namespace}/services/kedge-telemetry:http/proxy/metrics"
 
     @property
     def url(self) -> str:
@@ -131,6 +136,11 @@ class LocalSettings:
     @property
     def store(self) -> Path:
         return self.data_dir / "store" / "kedge.db"
+
+    @property
+    def telemetry(self) -> Path:
+        """What became of requests, for a day."""
+        return self.data_dir / "telemetry.db"
 
     @property
     def tls_dir(self) -> Path:

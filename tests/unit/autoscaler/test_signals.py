@@ -10,7 +10,17 @@ import pytest
 
 from kedge.autoscaler.signals_client import SignalsClient
 from kedge.autoscaler.signals_server import SignalsServer
-from kedge.autoscaler.wire import Goodbye, Hello, Message, Report, Wake, decode, encode
+from kedge.autoscaler.wire import (
+    Count,
+    Counted,
+    Goodbye,
+    Hello,
+    Message,
+    Report,
+    Wake,
+    decode,
+    encode,
+)
 
 
 class Heard:
@@ -116,6 +126,26 @@ async def test_who_sees_nothing_reports_nothing(heard: Heard, meter: Meter, tmp_
     assert not heard.reports()
     meter.blind = False
     await heard.until(lambda: bool(heard.reports()))
+    await stop(server)
+
+
+async def test_counts_wait_until_they_can_be_sent(heard: Heard, tmp_path: Path) -> None:
+    read = asyncio.Event()
+
+    async def count() -> dict[str, Count]:
+        read.set()
+        return {"ns/a": (1, 2, 3, (4, 5))}
+
+    client = asyncio.create_task(
+        SignalsClient(tmp_path / "s.sock", "one", Meter(), count=count).run()
+    )
+    await read.wait()
+    server = await serve(heard, tmp_path)
+    await heard.until(lambda: any(isinstance(one, Counted) for _, one in heard.said))
+    (counted,) = (one for _, one in heard.said if isinstance(one, Counted))
+    assert counted.revisions == {"ns/a": (1, 2, 3, (4, 5))}
+    client.cancel()
+    await asyncio.gather(client, return_exceptions=True)
     await stop(server)
 
 

@@ -6,11 +6,11 @@ from typing import cast
 
 from kedge.gateway.activator import Activator
 from kedge.gateway.admin import AdminError, EnvoyAdmin
-from kedge.gateway.bootstrap import LATENCY_BUCKETS
 from kedge.gateway.demand import Asked, Demand
 from kedge.gateway.inherited import parse_hosts
 from kedge.gateway.ir import Endpoints, Hold
 from kedge.gateway.traffic import Traffic, TrafficReader
+from kedge.settings.gateway import LATENCY_BUCKETS
 
 
 class Admin:
