@@ -40,6 +40,7 @@ def env(**values: str) -> list[Object]:
         isvc(explainer={"art": {"type": "SquareAttack"}}),
         isvc(explainer={"containers": [{"image": "a"}, SIDECAR]}),
         isvc(annotations={**STANDARD, CLASS: "hpa"}),
+        isvc(annotations={"serving.kedge.dev/shadow-percent": "20"}),
         isvc({"containers": [{"name": "kserve-container", "env": env(PROTOCOL="v2")}]}),
         isvc({"model": model(), "containers": [SIDECAR], "initContainers": [{"name": "i"}]}),
     ],
@@ -58,6 +59,12 @@ ROWS: list[tuple[str, Object, str]] = [
     ),
     ("1 name, digit first", isvc(name="1a"), 'metadata.name: Invalid value: "1a"'),
     ("1 name, dash last", isvc(name="a-"), 'metadata.name: Invalid value: "a-"'),
+    (
+        "a candidate's copies",
+        isvc(annotations={"serving.kedge.dev/shadow-percent": "200"}),
+        'metadata.annotations[serving.kedge.dev/shadow-percent]: Invalid value: "200": it is no'
+        " whole number from 1 to 100. Fix: Write how many of a hundred requests",
+    ),
     (
         "2 autoscaler class",
         isvc(annotations={CLASS: "hpaa"}),

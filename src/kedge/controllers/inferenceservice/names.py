@@ -30,6 +30,8 @@ KEDGE_SERVER = "kedge"
 """The server type of images that are built on kedge.server, besides Kedge's own."""
 BATCHER_RESPONSE = f"{KEDGE}/batcher-response"
 """`kserve`: answers have the shape of KServe's batcher."""
+SHADOW_PERCENT = f"{KEDGE}/shadow-percent"
+"""How many of a hundred requests a candidate without a share gets a copy of."""
 GKE_ACCELERATOR = f"{SERVING}/gke-accelerator"
 GPU_RESOURCE_TYPES = f"{SERVING}/gpu-resource-types"
 STORAGE_INITIALIZER_UID = f"{SERVING}/storage-initializer-uid"
@@ -93,6 +95,9 @@ CANNOT_START = f"{KEDGE}/cannot-start"
 KEEPALIVE = f"{KEDGE}/keepalive-seconds"
 """Annotation on a Service: how long its server keeps idle connections, in seconds."""
 
+COMPARE_MIRRORS = f"{KEDGE}/compare-mirrors"
+"""Annotation on an HTTPRoute: `true` has answers to mirrored requests compared with the others."""
+
 ANSWERING = f"{KEDGE}/Answering"
 """Condition on an HTTPRoute's parent: a request sent now meets a ready pod."""
 
@@ -114,6 +119,7 @@ _TEMPLATE_EXCLUDED = frozenset(
         DEPLOYMENT_MODE,
         AUTOSCALER_CLASS,
         ROLLOUT_DURATION,
+        SHADOW_PERCENT,
     }
 )
 

@@ -30,7 +30,7 @@ from kedge.controllers.inferenceservice.ca_bundle import copy_ca_bundle
 from kedge.controllers.inferenceservice.cache import Cache
 from kedge.controllers.inferenceservice.causes import NOT_READY
 from kedge.controllers.inferenceservice.children.autoscaler import OTEL_COLLECTOR, SCALED_OBJECT
-from kedge.controllers.inferenceservice.children.httproute import make_routes
+from kedge.controllers.inferenceservice.children.httproute import add_shadows, make_routes
 from kedge.controllers.inferenceservice.children.service import make_gateway_service
 from kedge.controllers.inferenceservice.components import ServicePlan, Warned
 from kedge.controllers.inferenceservice.diagnosis import Diagnosis
@@ -150,6 +150,11 @@ def _is_frozen(isvc: Object, cache: Cache) -> bool:
 def _is_stopped(isvc: Object) -> bool:
     annotations = isvc["metadata"].get("annotations") or {}
     return str(annotations.get(names.STOP, "")).lower() == "true"
+
+
+def _shadow_percent(plan: ServicePlan) -> int:
+    given = plan.annotations.get(names.SHADOW_PERCENT, "")
+    return min(int(given), 100) if given.isdecimal() else 0
 
 
 def _refused(kind: ComponentKind, error: ApiError) -> Refused:
@@ -290,6 +295,13 @@ class _Pass:
         backends = {kind: outcome.decision.backends for kind, outcome in self.outcomes.items()}
         notes = {kind: outcome.gradual for kind, outcome in self.outcomes.items()}
         routes = make_routes(plan, backends, notes)
+        shadows = [
+            shadow
+            for outcome in self.outcomes.values()
+            for shadow in outcome.shadows(_shadow_percent(plan))
+        ]
+        for route in routes:
+            add_shadows(route, shadows)
         if plan.mode is DeploymentMode.KNATIVE and plan.entry in self.outcomes:
             labels = {names.ISVC_LABEL: self.name}
             await self.applier.apply(SERVICE, make_gateway_service(plan, self.name, labels))

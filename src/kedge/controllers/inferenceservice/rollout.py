@@ -19,6 +19,7 @@ from kedge.controllers.inferenceservice.cache import Cache, is_owned
 from kedge.controllers.inferenceservice.causes import Cause, Scene, find_cause
 from kedge.controllers.inferenceservice.children.httproute import (
     Backend,
+    Shadow,
     backends_of,
     services_in,
 )
@@ -112,6 +113,18 @@ class Outcome:
         if not self.focus.proven:
             carrying.add(self.focus.name)
         return [workload for workload in listed if workload.name in carrying]
+
+    def shadows(self, percent: int) -> list[Shadow]:
+        """Copies of requests to what was asked for last, or a variant, while it has no share."""
+        focus = [self.focus, *(canary.workload for canary in self.canaries)]
+        candidates = {name for w in focus for name in (w.name, names.private_service(w.name))}
+        backends = self.decision.backends
+        beside = [backend for backend in backends if backend.weight > 0]
+        return [
+            Shadow(backend, beside, percent)
+            for backend in backends
+            if percent and beside and backend.weight == 0 and backend.service in candidates
+        ]
 
     @property
     def copies(self) -> int:

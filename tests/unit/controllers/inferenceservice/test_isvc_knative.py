@@ -355,3 +355,29 @@ async def test_a_cache_behind_the_cluster_makes_no_second_revision() -> None:
 
     await world.reconciler.reconcile(Key(NS, "iris"))
     assert await world.all(DEPLOYMENT) == [ONE]
+
+
+async def test_a_candidate_without_a_share_gets_copies() -> None:
+    world = await served()
+    await change(world, "two", canaryTrafficPercent=0)
+    await world.annotate("iris", **{"serving.kedge.dev/shadow-percent": "20"})
+    await world.settle("iris")
+    # The annotation makes no revision, and the candidate answers nobody.
+    assert await world.all(DEPLOYMENT) == [ONE, TWO]
+    assert await shares(world) == {ONE: 100}
+    for name in ("iris", "iris-path", "iris-predictor"):
+        route = await world.get(HTTP_ROUTE, name)
+        assert route["metadata"]["annotations"]["serving.kedge.dev/compare-mirrors"] == "true"
+        for rule in route["spec"]["rules"]:
+            [mirror] = [f["requestMirror"] for f in rule["filters"] if "requestMirror" in f]
+            assert mirror["backendRef"]["name"] == f"{TWO}-private"
+            assert mirror["backendRef"]["port"] == rule["backendRefs"][0]["port"]
+            assert mirror["percent"] == 20
+
+    # Once it has a share, it answers, and gets no copies.
+    await world.edit("iris", canaryTrafficPercent=10)
+    await world.settle("iris")
+    assert await shares(world) == {ONE: 90, TWO: 10}
+    route = await world.get(HTTP_ROUTE, "iris-predictor")
+    assert "serving.kedge.dev/compare-mirrors" not in route["metadata"]["annotations"]
+    assert not any("requestMirror" in f for r in route["spec"]["rules"] for f in r["filters"])

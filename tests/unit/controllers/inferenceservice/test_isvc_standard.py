@@ -195,3 +195,24 @@ async def test_canary_takes_its_share_when_known() -> None:
     assert [name for name in await world.all(POD) if name.startswith("iris-blue")] == pods
     assert await world.weights("iris") == {"iris-blue-predictor": 100}
     assert (await world.condition("iris"))["status"] == "True"
+
+
+async def test_a_variant_without_a_share_gets_copies() -> None:
+    world = await make_world()
+    kind, obj = isvc()
+    obj["metadata"].setdefault("annotations", {})["serving.kedge.dev/shadow-percent"] = "30"
+    await world.add((kind, obj))
+    await world.settle("iris")
+    blue = {"name": "blue", "model": {"storageUri": "file:///models/blue"}}
+    patch = {"spec": {"canary": [{"predictor": blue, "trafficPercent": 0}]}}
+    await world.cluster.patch(INFERENCE_SERVICE, "iris", patch, namespace="default")
+    await world.settle("iris")
+    route = await world.get(HTTP_ROUTE, "iris")
+    mirrors = [
+        (mirror["backendRef"]["name"], mirror["percent"])
+        for rule in route["spec"]["rules"]
+        for item in rule["filters"]
+        if (mirror := item.get("requestMirror"))
+    ]
+    assert set(mirrors) == {("iris-blue-predictor-private", 30)}
+    assert len(mirrors) == len(route["spec"]["rules"])

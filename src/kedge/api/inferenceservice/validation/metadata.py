@@ -16,6 +16,7 @@ from kedge.api.inferenceservice.validation.subject import (
 from kedge.settings.serving import DeploymentMode
 
 AUTOSCALER_CLASSES = ("hpa", "keda", "external", "none")
+SHADOW_PERCENT = "serving.kedge.dev/shadow-percent"
 _MODES = ("Standard", "Knative", "ModelMesh", "RawDeployment", "Serverless")
 _SERVING = "serving.kserve.io/"
 _LABEL_LENGTH = 63
@@ -131,6 +132,18 @@ def check_autoscaler_class(subject: Subject, findings: Findings) -> None:
                 f"it is not {one_of(AUTOSCALER_CLASSES)}",
                 f"Write {meant}." if meant else f"Use {one_of(AUTOSCALER_CLASSES)}.",
             )
+
+
+def check_shadow(subject: Subject, findings: Findings) -> None:
+    """The share of requests that a candidate gets copies of is a percentage."""
+    value = subject.annotations.get(SHADOW_PERCENT)
+    if value is not None and not (value.isdecimal() and 1 <= int(value) <= 100):
+        findings.invalid(
+            f"metadata.annotations[{SHADOW_PERCENT}]",
+            value,
+            "it is no whole number from 1 to 100",
+            "Write how many of a hundred requests the candidate shall get a copy of.",
+        )
 
 
 def check_annotations(subject: Subject, findings: Findings) -> None:

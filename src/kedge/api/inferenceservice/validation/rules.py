@@ -20,6 +20,7 @@ _RULES = (
     metadata.check_variant_renamed,
     metadata.check_name,
     metadata.check_autoscaler_class,
+    metadata.check_shadow,
     metadata.check_annotations,
     containers.check_environment,
     containers.check_names,

@@ -43,6 +43,21 @@ class Backend:
 Backends = Mapping[ComponentKind, Sequence[Backend]]
 
 
+@dataclass(frozen=True)
+class Shadow:
+    """A Service that gets copies of requests that it does not answer.
+
+    Attributes:
+        candidate: the Service.
+        beside: the Services that answer.
+        percent: of a hundred requests, how many it gets a copy of.
+    """
+
+    candidate: Backend
+    beside: Sequence[Backend]
+    percent: int
+
+
 def make_routes(
     plan: ServicePlan, backends: Backends, notes: Mapping[ComponentKind, str] | None = None
 ) -> list[Object]:
@@ -103,6 +118,30 @@ def make_single_route(
         hosts = [*urls.external_hosts(plan, name), *hosts]
     rules = _rules(plan, [backend], component.timeout)
     return _make_route(plan, name, hosts, rules, "single")
+
+
+def add_shadows(route: Object, shadows: Iterable[Shadow]) -> None:
+    """Have the rules of a route send copies, and the answers compared."""
+    for shadow in shadows:
+        for rule in route["spec"]["rules"]:
+            port = _port_of_copies(rule, shadow)
+            if port is None:
+                continue
+            backend = {"kind": "Service", "name": shadow.candidate.service, "port": port}
+            mirror = {"backendRef": backend, "percent": shadow.percent}
+            rule["filters"].append({"type": "RequestMirror", "requestMirror": mirror})
+            annotations = route["metadata"].setdefault("annotations", {})
+            annotations[names.COMPARE_MIRRORS] = "true"
+
+
+def _port_of_copies(rule: Rule, shadow: Shadow) -> int | None:
+    """The candidate's port for what the rule sends to the others; None for nothing."""
+    ports = {backend.service: backend.ports for backend in shadow.beside}
+    for ref in rule["backendRefs"]:
+        theirs, its = ports.get(ref["name"]), shadow.candidate.ports
+        if theirs is not None:
+            return its.grpc if ref["port"] == theirs.grpc != theirs.rest else its.rest
+    return None
 
 
 def _service_route(plan: ServicePlan, backends: Backends) -> Object:
