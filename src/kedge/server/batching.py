@@ -57,7 +57,8 @@ class Job:
         key: jobs with equal keys may be joined; None goes alone.
         settle: turns `results` or `error` into `answer` or a `ServingError`.
         encode: the transport's; from the settled job to what goes over the wire. It may use the
-            `results` as they are, where `answer` is still None.
+            `results` as they are, where `answer` is still None. If it has a `gone`, that is
+            called in its place when nobody waits any more.
         deliver: the transport's; told once, when the job is settled; never after `cancel`.
         call: the transport's own: what it delivers to.
         open: neither settled nor cancelled.
@@ -209,6 +210,9 @@ class Queue:
     def forget(self, job: Job) -> None:
         """The job's client has gone, or was told that it took too long."""
         job.open = False
+        gone = getattr(job.encode, "gone", None)
+        if gone is not None:
+            gone(job)
         job.payload = job.deliver = job.call = None
         self._open.pop(job, None)
         self._metrics.in_flight -= 1

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kedge.server.batching import Job
 from kedge.server.request_id import NAME, chosen
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from kedge.server.payloads.options import PayloadOptions
     from kedge.server.payloads.records import Kind
     from kedge.server.tracing import RequestSpan, Tracing
+
+DID_NOT_WAIT = "The client did not wait."
 
 Fields = Iterable[tuple[bytes, bytes]]
 """Headers or metadata, with lower-case names."""
@@ -163,6 +165,23 @@ class Observation:
         """There is an error in place of an answer, or nobody to take it (499)."""
         if self.span is not None:
             self.span.end(code, error, job)
+
+
+class Ending:
+    """A job's `encode`, observed; or `gone`, where its client did not wait."""
+
+    __slots__ = ("_code", "_encode", "_seen")
+
+    def __init__(self, seen: Observation, encode: Callable[[Job], Any], code: int) -> None:
+        self._seen = seen
+        self._encode = encode
+        self._code = code
+
+    def __call__(self, job: Job) -> Any:
+        return self._encode(job)
+
+    def gone(self, job: Job) -> None:
+        self._seen.failed(self._code, DID_NOT_WAIT, job=job)
 
 
 def observe(

@@ -13,7 +13,7 @@ from kedge.server.batching import Job
 from kedge.server.dataplane import DataPlane
 from kedge.server.grpc.connection import Answer, Stream
 from kedge.server.grpc.service import Service
-from kedge.server.observing import Observation, Observer
+from kedge.server.observing import DID_NOT_WAIT, Ending, Observation, Observer
 
 _OK = 0
 _INFER = "inference.GRPCInferenceService/ModelInfer"
@@ -81,7 +81,7 @@ def _observe(seen: Observation, job: Job) -> None:
         seen.answered(message, job=job, code=_OK)
         return message
 
-    job.encode = observed
+    job.encode = Ending(seen, observed, int(GrpcCode.CANCELLED))
 
 
 async def _later(seen: Observation, outcome: Coroutine[Any, Any, bytes]) -> bytes:
@@ -92,7 +92,7 @@ async def _later(seen: Observation, outcome: Coroutine[Any, Any, bytes]) -> byte
             seen.failed(int(grpc_code(error)), str(error))
             raise
         except asyncio.CancelledError:
-            seen.failed(int(GrpcCode.CANCELLED), "The client did not wait.")
+            seen.failed(int(GrpcCode.CANCELLED), DID_NOT_WAIT)
             raise
     seen.answered(message, code=_OK)
     return message

@@ -20,7 +20,7 @@ from kedge.server.http.heads import Fields, Headers, Target
 from kedge.server.http.inference import Inference
 from kedge.server.http.reply import Reply
 from kedge.server.limits import Limits
-from kedge.server.observing import Observation, Observer
+from kedge.server.observing import DID_NOT_WAIT, Ending, Observation, Observer
 
 _LENGTH = rest.LENGTH_HEADER.encode()
 _LATER = re.compile(
@@ -61,7 +61,7 @@ class ObservedInference(Inference):
         if isinstance(outcome, Job):
             encode = outcome.encode
             assert encode is not None
-            outcome.encode = lambda job: _encoded(seen, encode(job), job)
+            outcome.encode = Ending(seen, lambda job: _encoded(seen, encode(job), job), _GONE)
             return outcome
         return _later(seen, outcome)
 
@@ -79,7 +79,7 @@ async def _later(
         try:
             return _end(seen, await outcome, job)
         except asyncio.CancelledError:
-            seen.failed(_GONE, "The client did not wait.")
+            seen.failed(_GONE, DID_NOT_WAIT)
             raise
 
 
@@ -152,7 +152,7 @@ class Observed:
             try:
                 await self._app(scope, again, answer.send)
             except asyncio.CancelledError:
-                seen.failed(_GONE, "The client did not wait.")
+                seen.failed(_GONE, DID_NOT_WAIT)
                 raise
         if answer.status == 200:
             seen.answered(b"".join(answer.pieces), answer.content_type)
