@@ -250,11 +250,11 @@ def test_a_rollback_brings_the_old_answers_back(numbers: Service) -> None:
         numbers.until(r2=100)
         assert set(clients.take()) == {"2"}
 
-        numbers.edit(canaryTrafficPercent=0)
+        numbers.kedge.kedge("rollout", "undo", numbers.name)
         numbers.until(r1=100)
         assert set(clients.take()) == {"1"}, "the folder has other files by now"
 
-        numbers.edit(canaryTrafficPercent=None)
+        numbers.kedge.kedge("rollout", "promote", numbers.name)
         numbers.until(r2=100)
         assert set(clients.take()) == {"2"}
     assert clients.failed == []
@@ -268,6 +268,13 @@ def test_columns_tags_and_revisions(numbers: Service) -> None:
     row = dict(zip(shown[0].split(), shown[1].split(), strict=False))
     name = f"{numbers.name}-predictor"
     assert [row[column] for column in COLUMNS] == ["90", "10", f"{name}-00001", f"{name}-00002"]
+
+    table = numbers.kedge.kedge("get", "revisions", numbers.name)
+    for line, share, role in zip(
+        table.splitlines()[1:], ("10 %", "90 %"), ("newest, ready", "rolled out"), strict=True
+    ):
+        assert share in line
+        assert role in line
 
     path = f"/v1/models/{numbers.name}:predict"
     tagged = next(entry for entry in numbers.state["traffic"] if entry.get("tag") == "prev")

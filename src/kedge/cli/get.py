@@ -45,12 +45,16 @@ def get(
 ) -> None:
     """List InferenceServices, or resources of another kind.
 
-    `scaling [NAME]...` tells how services scale now, and why.
+    `scaling [NAME]...` tells how services scale now, and why; `revisions [NAME]...` which revisions
+    there are and what share each gets.
     """
     if form not in FORMS:
         raise typer.BadParameter(f"`{form}` is none of {', '.join(FORMS[1:])}.", param_hint="-o")
     if what and what[0] == "scaling":
         _show_scaling(what[1:], namespace, everywhere, form, kubeconfig, context)
+        return
+    if what and what[0] == "revisions":
+        _show_revisions(what[1:], namespace, everywhere, form, kubeconfig, context)
         return
     kind, names = parse_what(what or [])
     query = Query(kind, tuple(names), namespace, labels, everywhere, form)
@@ -73,6 +77,23 @@ def _show_scaling(
 
     with_client(
         kubeconfig, context, lambda client: scaling.show(client, names, namespace, everywhere, form)
+    )
+
+
+def _show_revisions(
+    names: list[str],
+    namespace: str | None,
+    everywhere: bool,
+    form: str,
+    kubeconfig: Path | None,
+    context: str | None,
+) -> None:
+    from kedge.cli import revisions
+
+    with_client(
+        kubeconfig,
+        context,
+        lambda client: revisions.show(client, names, namespace, everywhere, form),
     )
 
 
