@@ -13,8 +13,8 @@ import pytest
 from tests.integration.gateway_world import GatewayWorld, eventually, gateway_world, now, rule
 
 from kedge.gateway import demand, listeners
-from kedge.settings.gateway import LATENCY_BUCKETS
 from kedge.gateway.traffic import Traffic
+from kedge.settings.gateway import LATENCY_BUCKETS
 
 HOST = "iris-default.localhost"
 PROGRAM = Path(__file__).with_name("load_process.py")
