@@ -309,6 +309,16 @@ def array_to_raw(array: Array, datatype: str) -> bytes:
     return array.astype(DATATYPES[datatype].dtype, copy=False).tobytes()
 
 
+def array_to_blob(array: Array, datatype: str) -> bytes | memoryview:
+    """The same without a copy, where nobody can change the array any more."""
+    row = DATATYPES[datatype]
+    if array.flags.writeable or not array.flags.c_contiguous or array.dtype is not row.dtype:
+        return array_to_raw(array, datatype)
+    if not array.size or datatype in ("BYTES", "BF16"):
+        return array_to_raw(array, datatype)
+    return array.data.cast("B")
+
+
 def _to_bfloat16(array: Array) -> Array:
     """The upper halves of float32, rounded to nearest even; NaN stays NaN."""
     bits = np.ascontiguousarray(array, dtype="<f4").view("<u4")

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import pytest
+from google.protobuf.message import DecodeError
+from hypothesis import given
+from hypothesis import strategies as st
 
+from kedge.protocol.datatypes import DATATYPES, Array
 from kedge.protocol.errors import InvalidInput
 from kedge.protocol.inference import (
     InferRequest,
@@ -113,3 +118,45 @@ def test_generated_files_are_current() -> None:
     pytest.importorskip("grpc_tools")
     for name, text in generate.generate().items():
         assert (generate.HERE / name).read_text() == text, f"{name}: run generate.py"
+
+
+def _wire(*arrays: Array) -> bytes:
+    tensors = [Tensor.from_array(f"x{at}", array) for at, array in enumerate(arrays)]
+    return grpc.encode_request(InferRequest("m", tensors, "id")).SerializeToString()
+
+
+@pytest.mark.parametrize("size", [4, 100_000])
+def test_raw_contents_are_taken_out_of_large_messages(size: int) -> None:
+    arrays = np.arange(size, dtype="<f4"), np.arange(size)
+    rest, tensors = grpc.split_raw(memoryview(_wire(*arrays)))
+    assert (tensors is None) == (size == 4)
+    back = grpc.decode_request(ModelInferRequest.FromString(bytes(rest)), tensors)
+    for tensor, array in zip(back.inputs, arrays, strict=True):
+        assert np.array_equal(tensor.array, array)
+    assert back.id == "id"
+
+
+@given(st.integers(0, 200), st.binary(max_size=20), st.integers(0, 2**64))
+def test_splitting_loses_nothing(at: int, noise: bytes, number: int) -> None:
+    """A damaged message is parsed as a whole, or says the same in parts."""
+    whole = _wire(np.zeros(20_000))
+    damaged = whole[:at] + noise + whole[at:]
+    rest, tensors = grpc.split_raw(memoryview(damaged))
+    if tensors is None:
+        assert rest == damaged
+        return
+    with suppress(DecodeError):
+        parsed = ModelInferRequest.FromString(damaged)
+        assert list(parsed.raw_input_contents) == [bytes(one) for one in tensors]
+        parsed.ClearField("raw_input_contents")
+        assert parsed == ModelInferRequest.FromString(bytes(rest))
+
+
+@pytest.mark.parametrize("count", [0, 3, 50_000])
+@pytest.mark.parametrize("datatype", ["FP32", "BYTES", "BF16", "BOOL", "INT64"])
+def test_large_answers_are_the_same_bytes(count: int, datatype: str) -> None:
+    array = np.arange(count).astype(DATATYPES[datatype].dtype)
+    array.setflags(write=False)
+    response = InferResponse("m", [Tensor("y", datatype, (count,), array)] * 2, "id")
+    one = ModelInferResponse.FromString(grpc.serialized(response, raw=True))
+    assert one == grpc.encode_response(response, raw=True)

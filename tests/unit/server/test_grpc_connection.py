@@ -145,7 +145,10 @@ async def test_bytes_may_come_one_by_one(wire: Wire) -> None:
     response(wire.calls[1])
 
 
-async def test_a_message_in_many_frames_opens_the_window_again(wire: Wire) -> None:
+async def test_a_message_in_many_frames_opens_the_window_again(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kedge.server.grpc.connection.STREAM_WINDOW", 1 << 20)
     message = infer("fast", 60_000)
     body = struct.pack(">BL", 0, len(message)) + message
     updates = 0

@@ -7,7 +7,7 @@ and BF16 have no typed field and always travel raw.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from kedge.protocol.datatypes import (
     Array,
     Datatype,
     array_from_raw,
+    array_to_blob,
     array_to_raw,
     element_count,
     find_datatype,
@@ -43,13 +44,83 @@ from kedge.protocol.open_inference.messages import (
     ModelMetadataResponse,
 )
 
+_LARGE = 64 * 1024
+_DELIMITED = 2
+_RAW_INPUT = 7 << 3 | _DELIMITED
+_RAW_OUTPUT = bytes((6 << 3 | _DELIMITED,))
 
-def decode_request(message: ModelInferRequest) -> InferRequest:
-    """The request in a message."""
+
+def split_raw(wire: memoryview) -> tuple[bytes | memoryview, list[memoryview] | None]:
+    """A serialized request without its raw contents, and these, not copied.
+
+    None in their place where the message is small, or not quite regular: it is parsed as a whole.
+    """
+    if len(wire) < _LARGE:
+        return wire, None
+    kept: list[memoryview] = []
+    raw: list[memoryview] = []
+    position = 0
+    try:
+        while position < len(wire):
+            start = position
+            tag, position = _varint(wire, position)
+            if tag & 7 == _DELIMITED:
+                length, position = _varint(wire, position)
+                stop = position + length
+                if tag == _RAW_INPUT:
+                    raw.append(wire[position:stop])
+                else:
+                    kept.append(wire[start:stop])
+                position = stop
+            else:
+                return wire, None
+    except IndexError:
+        return wire, None
+    return (b"".join(kept), raw) if position == len(wire) and raw else (wire, None)
+
+
+def _varint(wire: memoryview, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = wire[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+        shift += 7
+        if shift > 63:
+            raise IndexError("a number of more than 64 bits")
+
+
+def serialized(response: InferResponse, *, raw: bool) -> bytes:
+    """`encode_response` as bytes; what is large is copied once."""
+    if not raw or sum(tensor.array.nbytes for tensor in response.outputs) < _LARGE:
+        return encode_response(response, raw=raw).SerializeToString()
+    blobs = [array_to_blob(tensor.array, tensor.datatype) for tensor in response.outputs]
+    pieces: list[bytes | memoryview] = [_message(response, blobs).SerializeToString()]
+    for blob in blobs:
+        pieces += [_RAW_OUTPUT + _number(len(blob)), blob]
+    return b"".join(pieces)
+
+
+def _number(value: int) -> bytes:
+    """A varint."""
+    found = bytearray()
+    while value >= 0x80:
+        found.append(value & 0x7F | 0x80)
+        value >>= 7
+    found.append(value)
+    return bytes(found)
+
+
+def decode_request(
+    message: ModelInferRequest, split: Sequence[memoryview] | None = None
+) -> InferRequest:
+    """The request in a message; its raw contents are there or in `split`."""
     name = message.model_name
     if not message.inputs:
         raise InvalidInput("Expected at least one tensor in inputs.")
-    raw = message.raw_input_contents
+    raw: Sequence[bytes | memoryview] = message.raw_input_contents if split is None else split
     if raw and len(raw) != len(message.inputs):
         raise InvalidInput(
             f"the number of inputs ({len(message.inputs)}) does not match the expected number of "
@@ -74,7 +145,7 @@ def decode_request(message: ModelInferRequest) -> InferRequest:
 
 
 def _decode_input(
-    one: ModelInferRequest.InferInputTensor, raw: bytes | None, model_name: str
+    one: ModelInferRequest.InferInputTensor, raw: bytes | memoryview | None, model_name: str
 ) -> Tensor:
     datatype = find_datatype(one.datatype, one.name)
     shape = tuple(one.shape)
@@ -150,23 +221,34 @@ def encode_parameters(wire: Any, parameters: Parameters) -> None:
 def encode_response(response: InferResponse, *, raw: bool) -> ModelInferResponse:
     """The message of a response; raw as asked, or where an output knows no other form."""
     raw = raw or any(not DATATYPES[tensor.datatype].contents for tensor in response.outputs)
+    if raw:
+        blobs = [array_to_raw(tensor.array, tensor.datatype) for tensor in response.outputs]
+        message = _message(response, blobs)
+        message.raw_output_contents.extend(blobs)
+    else:
+        message = _message(response)
+        for wire, tensor in zip(message.outputs, response.outputs, strict=True):
+            _to_contents(wire.contents, tensor)
+    return message
+
+
+def _message(
+    response: InferResponse, blobs: Sequence[bytes | memoryview] = ()
+) -> ModelInferResponse:
+    """The message without its values; of `blobs` it says the sizes."""
     message = ModelInferResponse(
         model_name=response.model_name, model_version=response.model_version, id=response.id
     )
     if response.parameters:
         encode_parameters(message.parameters, response.parameters)
-    for tensor in response.outputs:
+    for index, tensor in enumerate(response.outputs):
         wire = message.outputs.add(
             name=tensor.name, datatype=tensor.datatype, shape=tensor.array.shape
         )
         if tensor.parameters:
             encode_parameters(wire.parameters, tensor.parameters)
-        if raw:
-            blob = array_to_raw(tensor.array, tensor.datatype)
-            wire.parameters["binary_data_size"].int64_param = len(blob)
-            message.raw_output_contents.append(blob)
-        else:
-            _to_contents(wire.contents, tensor)
+        if blobs:
+            wire.parameters["binary_data_size"].int64_param = len(blobs[index])
     return message
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -21,6 +21,7 @@ from kedge.protocol.datatypes import (
     Array,
     array_from_json,
     array_from_raw,
+    array_to_blob,
     array_to_json,
     array_to_raw,
     datatype_of,
@@ -200,8 +201,8 @@ def encode_response(
         }
         parameters = tensor.parameters
         if binary and binary.get(tensor.name, binary.get("")):
-            blob = array_to_raw(tensor.array, tensor.datatype)
-            blobs.append(blob)
+            blob = array_to_blob(tensor.array, tensor.datatype)
+            blobs.append(cast(bytes, blob))
             one["parameters"] = {**parameters, "binary_data_size": len(blob)}
         else:
             if parameters:

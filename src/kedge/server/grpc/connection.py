@@ -41,11 +41,12 @@ Handler = Callable[["Stream", memoryview], Answer]
 StreamHandler = Callable[["Stream", AsyncGenerator[memoryview, None]], AsyncGenerator[bytes, None]]
 
 MAX_STREAMS = 1024
-STREAM_WINDOW = 1 * MIB
+STREAM_WINDOW = 8 * MIB
 CONNECTION_WINDOW = 16 * MIB
 FRAME_SIZE = 1 * MIB
 HELD_BYTES = 256 * MIB
 CONTROL_FRAMES = 4096
+_JOINED_BYTES = 64 * 1024
 _PREFIX = struct.Struct(">BL")
 
 
@@ -568,7 +569,13 @@ class GrpcConnection(asyncio.Protocol):
             self._write_headers(stream.id, head.TRAILERS_OK, end=True)
             self._finish(stream)
             return
-        stream.out = memoryview(_PREFIX.pack(0, len(message)) + message)
+        prefix, stream.out = _PREFIX.pack(0, len(message)), memoryview(message)
+        if stream.window >= len(prefix) <= self._send_window:
+            self._write(frames.frame(frames.DATA, 0, stream.id, prefix))
+            stream.window -= len(prefix)
+            self._send_window -= len(prefix)
+        else:
+            stream.out = memoryview(prefix + message)
         stream.trailers = head.TRAILERS_OK
         self._waiting.append(stream)
         self._send_waiting()
@@ -657,8 +664,14 @@ class GrpcConnection(asyncio.Protocol):
         if self._receiving or not self._out:
             return
         out, self._out = self._out, []
-        if not self._transport.is_closing():
-            self._transport.write(out[0] if len(out) == 1 else b"".join(out))
+        if self._transport.is_closing():
+            return
+        if len(out) == 1:
+            self._transport.write(out[0])
+        elif sum(map(len, out)) < _JOINED_BYTES:
+            self._transport.write(b"".join(out))
+        else:
+            self._transport.writelines(out)
 
 
 def read_message(body: bytes, encoding: bytes, limit: int) -> memoryview:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from enum import IntEnum
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DEFAULT_WINDOW = 65_535
 DEFAULT_FRAME_SIZE = 16_384
 LARGEST_WINDOW = 2**31 - 1
 LARGEST_FRAME = 2**24 - 1
+_LARGE = 4096
 
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS = 0, 1, 2, 3, 4
 PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 5, 6, 7, 8, 9
@@ -48,6 +49,8 @@ class ConnectionFault(Exception):
 
 
 class Frame(NamedTuple):
+    """One frame; large DATA is a view of what was received."""
+
     kind: int
     flags: int
     stream: int
@@ -84,7 +87,11 @@ class FrameReader:
             if stop > end:
                 self._keep(data[position:], 9 + length)
                 return
-            yield Frame(kind, flags, stream & 0x7FFFFFFF, data[position + 9 : stop])
+            if kind == DATA and length >= _LARGE:
+                payload = cast(bytes, memoryview(data)[position + 9 : stop])
+            else:
+                payload = data[position + 9 : stop]
+            yield Frame(kind, flags, stream & 0x7FFFFFFF, payload)
             position = stop
         if position < end:
             self._keep(data[position:], 9)

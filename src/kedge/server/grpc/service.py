@@ -128,10 +128,11 @@ class Service:
     # -- inference -------------------------------------------------------------------------------
 
     def infer(self, call: Stream, raw: memoryview) -> Answer:
-        wire = _parse(messages.ModelInferRequest, raw)
+        rest, tensors = codec.split_raw(raw)
+        wire = _parse(messages.ModelInferRequest, rest)
         entry = self._dataplane.find(wire.model_name, wire.model_version)
         try:
-            request = codec.decode_request(wire)
+            request = codec.decode_request(wire, tensors)
             headers = None if entry.plain else metadata(call)
             outcome = self._dataplane.begin(entry, request, call.request_id, headers)
             if isinstance(outcome, Job):
@@ -335,7 +336,7 @@ def _count(entry: Entry, error: ServingError) -> None:
     entry.metrics.errors[error.reason] += 1
 
 
-def _parse(kind: type[Request], raw: memoryview) -> Request:
+def _parse(kind: type[Request], raw: bytes | memoryview) -> Request:
     message = kind()
     try:
         message.ParseFromString(raw)  # type: ignore[arg-type]  # takes any buffer
