@@ -6,12 +6,13 @@ which transport a request came by.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from kedge.protocol import codecs
 from kedge.protocol.datatypes import (
     DATATYPES,
     Array,
@@ -22,6 +23,9 @@ from kedge.protocol.datatypes import (
     to_bytes,
 )
 from kedge.protocol.errors import InvalidInput
+
+if TYPE_CHECKING:
+    import pandas
 
 Parameter = bool | int | float | str
 Parameters = dict[str, Parameter]
@@ -67,6 +71,16 @@ class Tensor:
             return [to_bytes(element).decode("utf-8") for element in self.array.ravel().tolist()]
         except UnicodeDecodeError as error:
             raise InvalidInput(f"Input '{self.name}' holds bytes that are not UTF-8.") from error
+
+    def decode(self) -> Any:
+        """What the tensor stands for, by its `content_type`; see `kedge.protocol.codecs`."""
+        return codecs.decode_tensor(self)
+
+    @classmethod
+    def from_values(cls, name: str, values: Sequence[Any]) -> Tensor:
+        """Texts, bytes, datetimes or any JSON values, with the content type that says so."""
+        array, kind = codecs.encode_values(values)
+        return cls(name, "BYTES", array.shape, array, {codecs.CONTENT_TYPE: kind})
 
     def as_numpy(self) -> Array:
         return self.array
@@ -144,6 +158,24 @@ class InferRequest:
         ]
         return cls(model_name, tensors)
 
+    @classmethod
+    def from_dataframe(cls, model_name: str, frame: pandas.DataFrame) -> InferRequest:
+        """A request with a column per input."""
+        from kedge.protocol import dataframes
+
+        tensors = dataframes.from_dataframe(frame)
+        return cls(model_name, tensors, parameters={codecs.CONTENT_TYPE: "pd"})
+
+    def as_dataframe(self) -> pandas.DataFrame:
+        """The inputs as columns; needs pandas."""
+        from kedge.protocol import dataframes
+
+        return dataframes.to_dataframe(self.inputs)
+
+    def decode(self) -> Any:
+        """What the request stands for, by its `content_type`; see `kedge.protocol.codecs`."""
+        return codecs.decode_request(self)
+
     def input(self, name: str) -> Tensor:
         for tensor in self.inputs:
             if tensor.name == name:
@@ -169,6 +201,20 @@ class InferResponse:
         """A response by name and array; the server adds the request's id."""
         tensors = [Tensor.from_array(name, array) for name, array in outputs.items()]
         return cls(model_name, tensors)
+
+    @classmethod
+    def from_dataframe(cls, model_name: str, frame: pandas.DataFrame) -> InferResponse:
+        """A response with a column per output; the server adds the request's id."""
+        from kedge.protocol import dataframes
+
+        tensors = dataframes.from_dataframe(frame)
+        return cls(model_name, tensors, parameters={codecs.CONTENT_TYPE: "pd"})
+
+    def as_dataframe(self) -> pandas.DataFrame:
+        """The outputs as columns; needs pandas."""
+        from kedge.protocol import dataframes
+
+        return dataframes.to_dataframe(self.outputs)
 
     def output(self, name: str) -> Tensor:
         for tensor in self.outputs:

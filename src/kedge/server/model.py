@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from kedge.protocol import v1
+from kedge.protocol.codecs import cells, content_type_of
 from kedge.protocol.datatypes import Array
 from kedge.protocol.errors import InvalidInput, Unsupported
 from kedge.protocol.inference import (
@@ -204,8 +205,10 @@ class ArrayModel(Model):
                     f"Input '{tensor.name}' has {tensor.array.size} elements, but a column of this "
                     f"request has {height} ('{tensors[0].name}')."
                 )
-            is_text = tensor.datatype == "BYTES"
-            values[tensor.name] = tensor.texts() if is_text else tensor.array.ravel().tolist()
+            typed = tensor.datatype != "BYTES" or content_type_of(tensor.parameters)
+            values[tensor.name] = cells(tensor) if typed else tensor.texts()
+        if len(values) != len(tensors):
+            raise InvalidInput("Two inputs have the same name; a column has one of its own.")
         return self._ordered(values)
 
     def _ordered(self, values: dict[str, list[Any]]) -> Columns:
