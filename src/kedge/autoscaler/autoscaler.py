@@ -39,6 +39,10 @@ class Autoscaler:
 
     Args:
         namespace: where the ConfigMap `config-autoscaler` is.
+
+    Attributes:
+        traffic: what the gateways have reported.
+        config_problem: why that ConfigMap is not in force; empty when it is, or is not there.
     """
 
     def __init__(
@@ -47,6 +51,7 @@ class Autoscaler:
         self._cluster = cluster
         self._clock = clock
         self._config = AutoscalerConfig()
+        self.config_problem = ""
         self._configs = Informer(cluster, CONFIG_MAP, namespace=namespace, clock=clock)
         self._deployments = Informer(
             cluster, DEPLOYMENT, labels=f"{AUTOSCALED_LABEL}=true", clock=clock
@@ -124,7 +129,9 @@ class Autoscaler:
             )
         except ConfigError as error:
             log.error("%s; what held before holds on", error)
+            self.config_problem = str(error)
             return
+        self.config_problem = ""
         now = self._clock.monotonic()
         for place, target in self._targets.items():
             deployment = self._deployments.get(*place)
@@ -197,6 +204,13 @@ class Autoscaler:
                 await asyncio.sleep(0)
 
     def _decide(self, target: Target) -> None:
+        try:
+            self._decide_now(target)
+        except Exception:
+            # One that cannot be decided about must not keep all others from being scaled.
+            log.exception("%s", target.place)
+
+    def _decide_now(self, target: Target) -> None:
         now = self._clock.monotonic()
         keep = self.traffic.missing(now)
         if not keep:

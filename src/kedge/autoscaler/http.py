@@ -21,6 +21,7 @@ def make_app(autoscaler: Autoscaler) -> ReadOnly:
     async def scaling(query: Mapping[str, str]) -> Body:
         return {
             "missing": autoscaler.missing,
+            "configProblem": autoscaler.config_problem,
             "gateways": autoscaler.traffic.names,
             "items": autoscaler.describe(query.get("namespace", ""), query.get("service", "")),
         }

@@ -20,15 +20,15 @@ async def show(
     from kedge.client.scaling import gather
 
     found: list[Scaling] = []
-    missing = ""
+    wrong: list[str] = []
     for name in names or [""]:
-        more, missing = await gather(client, name, namespace, everywhere=everywhere)
+        more, wrong = await gather(client, name, namespace, everywhere=everywhere)
         found += more
     if form in ("json", "yaml"):
         _dump([one.raw for one in found], form)
         return
-    if missing:
-        output.warn(missing)
+    for problem in wrong:
+        output.warn(problem)
     if names:
         output.say("\n\n".join(text_of(one) for one in found))
     elif found:

@@ -50,8 +50,8 @@ class Scaling:
 
 async def gather(
     client: ControlClient, name: str = "", namespace: str | None = None, *, everywhere: bool = False
-) -> tuple[list[Scaling], str]:
-    """What scales how, and what keeps everything from going down now.
+) -> tuple[list[Scaling], list[str]]:
+    """What scales how, and what is wrong with all of it.
 
     Raises:
         NotFound: there is no InferenceService of that name.
@@ -79,7 +79,8 @@ async def gather(
     if name:
         pods = await client.pods_of(name, namespace)
         found = [replace(one, problems=(*one.problems, *homeless(one, pods))) for one in found]
-    return sorted(found, key=lambda one: (one.namespace, one.deployment)), str(said["missing"])
+    wrong = [str(said[key]) for key in ("missing", "configProblem") if said.get(key)]
+    return sorted(found, key=lambda one: (one.namespace, one.deployment)), wrong
 
 
 async def _ask(client: ControlClient, params: dict[str, str]) -> dict[str, Any]:

@@ -46,15 +46,22 @@ class History:
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            self._database = self._open()
-        except sqlite3.DatabaseError as error:
+            self._database = self._open(str(path))
+        except (sqlite3.Error, OSError) as error:
             log.warning("%s cannot be read (%s): it is begun anew", path, error)
-            for name in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
-                name.unlink(missing_ok=True)
-            self._database = self._open()
+            self._database = self._begin_anew()
 
-    def _open(self) -> sqlite3.Connection:
-        database = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
+    def _begin_anew(self) -> sqlite3.Connection:
+        try:
+            for name in (self._path, Path(f"{self._path}-wal"), Path(f"{self._path}-shm")):
+                name.unlink(missing_ok=True)
+            return self._open(str(self._path))
+        except (sqlite3.Error, OSError) as error:
+            log.warning("%s cannot be written (%s): counts are kept in memory", self._path, error)
+            return self._open(":memory:")
+
+    def _open(self, path: str) -> sqlite3.Connection:
+        database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = OFF")
         version = database.execute("PRAGMA user_version").fetchone()[0]
@@ -108,7 +115,8 @@ class History:
         self._database.execute("BEGIN")
         try:
             yield
+            self._database.execute("COMMIT")
         except BaseException:
-            self._database.execute("ROLLBACK")
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
             raise
-        self._database.execute("COMMIT")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import sqlite3
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +16,8 @@ from kedge.lib.clock import SYSTEM_CLOCK, Clock
 from kedge.reconcile import Informer
 from kedge.telemetry.counts import Counts, make_counts
 from kedge.telemetry.history import History, Source
+
+log = logging.getLogger(__name__)
 
 SERVICE_LABEL = "serving.kserve.io/inferenceservice"
 COMPONENT_LABEL = "component"
@@ -140,11 +144,17 @@ class Telemetry:
         """Write the minute that is over, and forget what nobody can ask for any more."""
         counts, self._minute = self._minute, {}
         at, self._minute_at = self._minute_at, self._this_minute()
-        if counts:
-            await asyncio.to_thread(self._history.add, at, list(counts.items()))
         self._minutes += 1
-        if self._minutes % _PRUNE_EVERY == 1:
-            await asyncio.to_thread(self._history.prune, self._clock.now().timestamp())
+        prune = self._minutes % _PRUNE_EVERY == 1
+        try:
+            if counts:
+                await asyncio.to_thread(self._history.add, at, list(counts.items()))
+            if prune:
+                await asyncio.to_thread(self._history.prune, self._clock.now().timestamp())
+        except sqlite3.Error as error:
+            # A full disk loses figures, and nothing else.
+            log.warning("a minute of counts is lost: %s", error)
+        if prune:
             for source in list(self.totals):
                 if self._services.get(source.namespace, source.backend) is None:
                     del self.totals[source]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.unit.autoscaler.world import a_world
 
-from kedge.api.scheme import DEPLOYMENT
+from kedge.api.scheme import CONFIG_MAP, DEPLOYMENT
 from kedge.autoscaler.explain import explain
 from kedge.autoscaler.wire import Goodbye
 
@@ -252,3 +252,39 @@ async def test_what_no_route_leads_to_goes_without_waiting_for_a_window() -> Non
         assert await world.run(5) == 1
         world.loads = {}
         assert await world.run(30) == 1
+
+
+async def test_a_config_map_that_cannot_be_used_leaves_what_was_and_says_so() -> None:
+    async with a_world({"stable-window": "20s"}) as world:
+        world.open_gateway()
+        await world.create()
+        assert world.target().parameters.stable_window == 20
+        for data, window, said in (
+            ({"stable-window": "1s"}, 20, "`stable-window`"),
+            ({"stable-window": "30s"}, 30, ""),
+        ):
+            await world.cluster.patch(
+                CONFIG_MAP, "config-autoscaler", {"data": data}, namespace="kedge"
+            )
+            await world.clock.settle()
+            assert world.target().parameters.stable_window == window
+            assert said in world.autoscaler.config_problem
+            assert bool(said) == bool(world.autoscaler.config_problem)
+
+
+async def test_one_that_cannot_be_decided_about_does_not_stop_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with a_world() as world:
+        world.open_gateway()
+        await world.create("bad", replicas=0)
+        await world.create(replicas=0)
+
+        def fail(*_: object, **__: object) -> None:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(world.target("bad"), "decide", fail)
+        for name in ("bad", "web"):
+            world.wake(f"ns/{name}-private")
+        assert await world.run(5) == 1
+        assert await world.replicas("bad") == 0

@@ -92,3 +92,13 @@ def test_a_file_that_cannot_be_read_is_begun_anew(tmp_path: Path) -> None:
     history = History(path)
     assert history.since(0) == {}
     history.close()
+
+
+def test_a_file_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
+    path = tmp_path / "t.db"
+    path.mkdir()
+    (path / "x").write_text("")
+    history = History(path)
+    history.add(60, [(IRIS, Counts(1))])
+    assert history.since(0)[IRIS].requests == 1
+    history.close()

@@ -134,3 +134,10 @@ async def test_what_is_gone_is_forgotten(world: World) -> None:
     await world.clock.settle()
     await world.telemetry.close_minute()
     assert world.telemetry.totals == {}
+
+
+async def test_a_minute_that_cannot_be_kept_is_lost_and_nothing_else(world: World) -> None:
+    world.history.close()
+    world.telemetry.take(10, {KEY: (4, 1, 1, QUICK)})
+    await world.telemetry.close_minute()
+    assert (await world.top())[0]["requests"] == 6
