@@ -12,17 +12,14 @@ from typing import Any
 
 from kedge.cluster.base import Object
 from kedge.settings.autoscaler import (
+    ANNOTATIONS,
     HPA,
-    KPA,
     AutoscalerConfig,
-    burst_capacity,
     duration,
-    number,
+    find_annotation,
     whole,
-    window,
 )
 
-PREFIX = "autoscaling.knative.dev/"
 OWN_PREFIX = "serving.kedge.dev/"
 AUTOSCALED_LABEL = f"{OWN_PREFIX}autoscaled"
 SERVICE = f"{OWN_PREFIX}service"
@@ -104,19 +101,15 @@ def parse_parameters(deployment: Object, config: AutoscalerConfig) -> Parameters
     """What a Deployment's metadata asks for."""
     given = _Annotations(deployment["metadata"].get("annotations") or {})
     limit = given.plain(CONTAINER_CONCURRENCY, whole(0)) or 0
-    metric = given.choice("metric", ("concurrency", "rps", "cpu", "memory")) or "concurrency"
-    stable = given.read("window", window) or config.stable_window
-    percentage = (
-        given.read("panic-window-percentage", number(1, 100)) or config.panic_window_percentage
-    )
-    threshold = given.read("panic-threshold-percentage", number(110, 1000))
+    metric = given.read("metric") or "concurrency"
+    stable = given.read("window") or config.stable_window
+    percentage = given.read("panic-window-percentage") or config.panic_window_percentage
+    threshold = given.read("panic-threshold-percentage")
     most = _max_scale(given, config)
-    least = given.read("min-scale", whole(0))
+    least = given.read("min-scale")
     least = config.min_scale if least is None else least
-    given.read("target-burst-capacity", burst_capacity)
-    algorithm = given.choice(
-        "metric-aggregation-algorithm", ("linear", "weighted-exponential", "weightedExponential")
-    )
+    given.read("target-burst-capacity")
+    algorithm = given.read("metric-aggregation-algorithm")
     values: dict[str, Any] = {
         "metric": "rps" if metric == "rps" else "concurrency",
         "total": _total(given, config, metric, limit),
@@ -134,18 +127,13 @@ def parse_parameters(deployment: Object, config: AutoscalerConfig) -> Parameters
         "weighted": algorithm not in (None, "linear"),
         "scale_to_zero": config.enable_scale_to_zero,
         "grace": config.scale_to_zero_grace_period,
-        "retention": _or(
-            given.read("scale-to-zero-pod-retention-period", duration(0, 3600)), config.retention
-        ),
-        "scale_down_delay": _or(
-            given.read("scale-down-delay", duration(0, 3600)), config.scale_down_delay
-        ),
+        "retention": _or(given.read("scale-to-zero-pod-retention-period"), config.retention),
+        "scale_down_delay": _or(given.read("scale-down-delay"), config.scale_down_delay),
         "progress_deadline": given.plain(PROGRESS_DEADLINE, duration(0, 86400, above=True))
         or _PROGRESS_DEADLINE,
         "reachable": given.text(REACHABILITY) != "unreachable",
         "proven": given.text(PROVEN) == "true",
-        "activation_only": given.text(SCALE_RANGE) == "activation"
-        or given.choice("class", (KPA, HPA)) == HPA,
+        "activation_only": given.text(SCALE_RANGE) == "activation" or given.read("class") == HPA,
         "container_concurrency": limit,
     }
     if 0 < most < least:
@@ -164,21 +152,10 @@ class _Annotations:
     def text(self, key: str) -> str | None:
         return self._annotations.get(key)
 
-    def read(self, name: str, parse: Callable[[str], Any]) -> Any:
-        """The value of a Knative annotation, by either of its names."""
-        for key in (PREFIX + name, PREFIX + _camel(name)):
-            if key in self._annotations:
-                return self.plain(key, parse)
-        return None
-
-    def choice(self, name: str, allowed: tuple[str, ...]) -> str | None:
-        def parse(text: str) -> str:
-            if text not in allowed:
-                raise ValueError(" or ".join(allowed))
-            return text
-
-        found: str | None = self.read(name, parse)
-        return found
+    def read(self, name: str) -> Any:
+        """The value of one of Knative's annotations, by either of its names."""
+        key = find_annotation(self._annotations, name)
+        return None if key is None else self.plain(key, ANNOTATIONS[name])
 
     def plain(self, key: str, parse: Callable[[str], Any]) -> Any:
         if key not in self._annotations:
@@ -190,17 +167,12 @@ class _Annotations:
             return None
 
 
-def _camel(name: str) -> str:
-    first, *rest = name.split("-")
-    return first + "".join(part.capitalize() for part in rest)
-
-
 def _or(value: float | None, default: float) -> float:
     return default if value is None else value
 
 
 def _total(given: _Annotations, config: AutoscalerConfig, metric: str, limit: int) -> float:
-    target = given.read("target", number(_LEAST_TARGET))
+    target = given.read("target")
     if metric == "rps":
         return float(target or config.rps_target)
     if target is None:
@@ -209,14 +181,14 @@ def _total(given: _Annotations, config: AutoscalerConfig, metric: str, limit: in
 
 
 def _utilization(given: _Annotations, config: AutoscalerConfig, metric: str) -> float:
-    percent = given.read("target-utilization-percentage", number(1, 100))
+    percent = given.read("target-utilization-percentage")
     if percent is not None:
         return float(percent) / 100
     return _RPS_UTILIZATION if metric == "rps" else config.target_utilization
 
 
 def _initial_scale(given: _Annotations, config: AutoscalerConfig) -> int:
-    initial: int | None = given.read("initial-scale", whole(0))
+    initial: int | None = given.read("initial-scale")
     if initial == 0 and not config.allow_zero_initial_scale:
         given.problems.append("initial-scale 0 is not allowed by allow-zero-initial-scale")
         initial = None
@@ -224,7 +196,7 @@ def _initial_scale(given: _Annotations, config: AutoscalerConfig) -> int:
 
 
 def _activation_scale(given: _Annotations, least: int, most: int) -> int:
-    scale: int = given.read("activation-scale", whole(2)) or 0
+    scale: int = given.read("activation-scale") or 0
     if scale and (scale < least or (most and scale > most)):
         given.problems.append(f"activation-scale {scale} is not between min-scale and max-scale")
         return min(max(scale, least), most or scale)
@@ -232,7 +204,7 @@ def _activation_scale(given: _Annotations, least: int, most: int) -> int:
 
 
 def _max_scale(given: _Annotations, config: AutoscalerConfig) -> int:
-    most: int | None = given.read("max-scale", whole(0))
+    most: int | None = given.read("max-scale")
     limit = config.max_scale_limit
     if most is not None and limit and not 1 <= most <= limit:
         given.problems.append(f"max-scale {most} is not within max-scale-limit; {limit} counts")

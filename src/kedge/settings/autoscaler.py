@@ -150,6 +150,17 @@ def burst_capacity(text: str) -> float:
     return float(value)
 
 
+def one_of(*allowed: str) -> Callable[[str], str]:
+    """A reader of one of some words."""
+
+    def read(text: str) -> str:
+        if text not in allowed:
+            raise ValueError(" or ".join(allowed))
+        return text
+
+    return read
+
+
 def _percentage_or_fraction(text: str) -> float:
     value = number(0, 100, above=True)(text)
     return float(value if value <= 1 else value / 100)
@@ -161,12 +172,7 @@ def _flag(text: str) -> bool:
     return text.strip().lower() == "true"
 
 
-def _class(text: str) -> str:
-    if text not in (KPA, HPA):
-        raise ValueError(f"{KPA} or {HPA}")
-    return text
-
-
+_class = one_of(KPA, HPA)
 _KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "container-concurrency-target-percentage": ("target_utilization", _percentage_or_fraction),
     "container-concurrency-target-default": ("concurrency_target", number(0.01)),
@@ -191,6 +197,51 @@ _KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "max-scale-limit": ("max_scale_limit", whole(0)),
     "scale-down-delay": ("scale_down_delay", duration(0, 3600)),
 }  # fmt: skip
+
+
+ANNOTATION_PREFIX = "autoscaling.knative.dev/"
+ANNOTATIONS: dict[str, Callable[[str], Any]] = {
+    "class": _class,
+    "metric": one_of("concurrency", "rps", "cpu", "memory"),
+    "target": number(0.01),
+    "target-utilization-percentage": number(1, 100),
+    "target-burst-capacity": burst_capacity,
+    "window": window,
+    "panic-window-percentage": number(1, 100),
+    "panic-threshold-percentage": number(110, 1000),
+    "min-scale": whole(0),
+    "max-scale": whole(0),
+    "initial-scale": whole(0),
+    "activation-scale": whole(2),
+    "scale-down-delay": duration(0, 3600),
+    "scale-to-zero-pod-retention-period": duration(0, 3600),
+    "metric-aggregation-algorithm": one_of("linear", "weighted-exponential", "weightedExponential"),
+}
+"""What a revision may say of itself, by the annotation's name after the prefix, and how to read it:
+the value, or a `ValueError` that says what would be right."""
+
+
+def find_annotation(annotations: Mapping[str, str], name: str) -> str | None:
+    """The key under which an annotation is given: its own name or Knative's older camelCase."""
+    first, *rest = name.split("-")
+    camel = first + "".join(part.capitalize() for part in rest)
+    for key in (ANNOTATION_PREFIX + name, ANNOTATION_PREFIX + camel):
+        if key in annotations:
+            return key
+    return None
+
+
+def annotation_problems(annotations: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Keys whose value cannot be used, and what would be right."""
+    found = []
+    for name, read in ANNOTATIONS.items():
+        key = find_annotation(annotations, name)
+        if key is not None:
+            try:
+                read(str(annotations[key]))
+            except ValueError as error:
+                found.append((key, str(error)))
+    return found
 
 
 def _read(key: str, text: str, read: Callable[[str], Any]) -> Any:

@@ -516,6 +516,17 @@ WARNED: list[tuple[str, Object, str]] = [
              annotations=STANDARD),
         "spec.predictor.annotations[serving.kserve.io/enable-tag-routing]: it has no effect",
     ),
+    (
+        "a window that is too short",
+        isvc(annotations={"autoscaling.knative.dev/window": "5s"}),
+        "metadata.annotations[autoscaling.knative.dev/window]: '5s' is not used. Fix: Give it a"
+        " duration",
+    ),
+    (
+        "an old name of an annotation, on a component",
+        isvc(predictor(annotations={"autoscaling.knative.dev/panicWindowPercentage": "half"})),
+        "spec.predictor.annotations[autoscaling.knative.dev/panicWindowPercentage]: 'half' is not",
+    ),
 ]  # fmt: skip
 
 

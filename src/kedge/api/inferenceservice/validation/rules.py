@@ -35,6 +35,7 @@ _RULES = (
     scaling.check_bounds,
     scaling.check_logger,
     scaling.check_autoscaling,
+    scaling.warn_of_annotations,
     canary.check_canaries,
     effects.warn_without_effect,
 )

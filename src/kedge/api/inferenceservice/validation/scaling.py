@@ -14,6 +14,7 @@ from kedge.api.inferenceservice.validation.subject import (
     Subject,
 )
 from kedge.api.quantity import parse_quantity
+from kedge.settings.autoscaler import annotation_problems
 from kedge.settings.serving import DeploymentMode
 
 _NOT_NEGATIVE = ("containerConcurrency", "minReplicas", "maxReplicas", "timeout")
@@ -79,6 +80,20 @@ def check_autoscaling(subject: Subject, findings: Findings) -> None:
             _check_hpa(part, findings)
         else:
             _check_knative(part, findings)
+
+
+def warn_of_annotations(subject: Subject, findings: Findings) -> None:
+    """Knative's annotations whose value cannot be used count as not given, which is said."""
+    places = [("metadata.annotations", subject.annotations)]
+    places += [
+        (f"{part.path}.annotations", part.spec.get("annotations") or {})
+        for part in subject.components
+    ]
+    for path, given in places:
+        for key, right in annotation_problems(given):
+            findings.warn(
+                f"{path}[{key}]", f"{given[key]!r} is not used", f"Give it {right}."
+            )
 
 
 def _knative_class(subject: Subject, part: Part) -> str:
