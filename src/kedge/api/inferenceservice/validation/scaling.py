@@ -91,9 +91,7 @@ def warn_of_annotations(subject: Subject, findings: Findings) -> None:
     ]
     for path, given in places:
         for key, right in annotation_problems(given):
-            findings.warn(
-                f"{path}[{key}]", f"{given[key]!r} is not used", f"Give it {right}."
-            )
+            findings.warn(f"{path}[{key}]", f"{given[key]!r} is not used", f"Give it {right}.")
 
 
 def _knative_class(subject: Subject, part: Part) -> str:
