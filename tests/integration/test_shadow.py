@@ -125,7 +125,7 @@ async def test_answers_are_compared(world: GatewayWorld) -> None:
     assert not any(
         name.lower().startswith("x-kedge") for request in candidate.seen for name in request.headers
     )
-    url = f"http://127.0.0.1:{world.settings.metrics_port}/comparisons"
+    url = f"http://127.0.0.1:{world.settings.metrics_port}/metrics/comparisons"
     async with world.session.get(url) as answer:
         text = await answer.text()
     pair = 'service="default/iris",candidate="default/candidate"'

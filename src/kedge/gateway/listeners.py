@@ -5,7 +5,7 @@
   other host is forwarded unchanged, and CONNECT to an in-cluster name ends in `pods-inner`;
 - `activation` and `shadow` (modules of these names) are internal: where requests wait for a pod,
   and where copies go whose answers are compared;
-- `metrics` shows Envoy's own metrics, nothing else of its admin interface, and `/comparisons`.
+- `metrics` shows metrics, and nothing else of the interfaces behind them.
 
 Headers `x-envoy-*` and `x-kedge-*` of a client are taken off before anything looks at them: to
 Envoy they are commands.
@@ -145,7 +145,7 @@ def _make_metrics_manager(settings: GatewaySettings) -> Any:
         envoy["match"]["path"] = "/metrics/envoy"
         routes.append(_make_metrics_route("/metrics", API_CLUSTER, settings.service_metrics))
     report = {
-        "match": {"path": "/comparisons"},
+        "match": {"path": "/metrics/comparisons"},
         "direct_response": {"status": 503},
         "typed_per_filter_config": {
             COMPARE: pack(route_components_pb2.FilterConfig(config=pack(_EXT_PROC)))
