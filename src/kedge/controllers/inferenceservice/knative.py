@@ -44,6 +44,7 @@ from kedge.controllers.inferenceservice.traffic import (
 from kedge.lib.clock import format_time
 from kedge.lib.durations import parse_duration
 
+_FLOOR = (names.FLOOR, names.FLOOR_UNTIL, names.SIZED)
 _STABLE_WINDOW = 60.0
 """Seconds over which the autoscaler averages where nothing else is said."""
 
@@ -111,8 +112,9 @@ class KnativeMode:
         failing = {services[name] for name in revisions.workloads if revisions.fails(name)}
         aimed = withdraw(desired, failing)
         named = {service: revision for revision, service in services.items()}
-        needed = revisions.needed(current, {named[b.service]: b.weight for b in aimed})
-        await revisions.wake(needed)
+        whole = revisions.whole(current)
+        needed = revisions.needed(current, {named[b.service]: b.weight for b in aimed}, whole)
+        await revisions.wake(needed, whole)
         answering = {services[name] for name in revisions.workloads if revisions.answers(name)}
         able = {s for s in answering if revisions.has(named[s], needed.get(named[s], 0))}
         outcome.decision = self.scope.decide(component, aimed, answering, able)
@@ -276,14 +278,13 @@ class KnativeMode:
         free = {
             names.REACHABILITY: "unreachable",
             names.ROUTING_STATE_MODIFIED: format_time(self.scope.now),
-            names.FLOOR: None,
-            names.FLOOR_UNTIL: None,
+            **dict.fromkeys(_FLOOR),
         }
         await self.applier.annotate(DEPLOYMENT, workload.deployment, free)
 
     async def _end_floor(self, outcome: Outcome, workload: Workload) -> None:
         """The requests have moved: after a while the autoscaler knows them by itself."""
-        if not workload.floor:
+        if workload.sized is None and not workload.floor:
             return
         now = self.scope.now
         until = workload.annotations.get(names.FLOOR_UNTIL)
@@ -295,8 +296,7 @@ class KnativeMode:
         elif (left := (datetime.fromisoformat(until) - now).total_seconds()) > 0:
             outcome.again_in(left + 1)
         else:
-            none = {names.FLOOR: None, names.FLOOR_UNTIL: None}
-            await self.applier.annotate(DEPLOYMENT, workload.deployment, none)
+            await self.applier.annotate(DEPLOYMENT, workload.deployment, dict.fromkeys(_FLOOR))
 
     async def _delete(self, workload: Workload) -> None:
         await self.applier.delete(DEPLOYMENT, workload.deployment)

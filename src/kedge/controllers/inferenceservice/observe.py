@@ -8,6 +8,7 @@ from typing import Any
 
 from kedge.cluster.base import Object
 from kedge.controllers.inferenceservice import names
+from kedge.controllers.inferenceservice.capacity import Sized
 from kedge.controllers.inferenceservice.children.deployment import template_hash
 
 
@@ -106,6 +107,12 @@ class Workload:
         """The fewest pods for now, besides the fewest that are always asked for."""
         given = self.annotations.get(names.FLOOR, "")
         return int(given) if given.isdigit() else 0
+
+    @property
+    def sized(self) -> Sized | None:
+        """What it was given when requests moved to it last, while that is remembered."""
+        whole, _, pods = self.annotations.get(names.SIZED, "").partition("/")
+        return Sized(int(whole), int(pods)) if whole.isdigit() and pods.isdigit() else None
 
     @property
     def is_up_to_date(self) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from kedge.api.scheme import DEPLOYMENT, SERVICE
 from kedge.cluster.base import Object
 from kedge.controllers.inferenceservice import names
-from kedge.controllers.inferenceservice.capacity import pods_needed
+from kedge.controllers.inferenceservice.capacity import pods_for_everything, pods_needed
 from kedge.controllers.inferenceservice.children import scaling
 from kedge.controllers.inferenceservice.children.deployment import (
     make_revision,
@@ -129,14 +129,25 @@ class Revisions:
         """Whether a revision is to have pods and what it has cannot start."""
         return self.scope.fails(self.workloads[revision], self.component)
 
-    def needed(self, current: dict[str, int], desired: dict[str, int]) -> dict[str, int]:
-        """The pods that must be ready in each revision that is to get more requests."""
+    def whole(self, current: dict[str, int]) -> int:
+        """The pods that carry all requests now."""
         ready = {name: len(found.ready_pods) for name, found in self.workloads.items()}
+        sized = {
+            name: given
+            for name, found in self.workloads.items()
+            if (given := found.sized) is not None
+        }
+        return pods_for_everything(current, ready, sized)
+
+    def needed(
+        self, current: dict[str, int], desired: dict[str, int], whole: int
+    ) -> dict[str, int]:
+        """The pods that must be ready in each revision that is to get more requests."""
         most = {
             name: _count(found, f"{names.AUTOSCALING}/max-scale")
             for name, found in self.workloads.items()
         }
-        found = pods_needed(current, desired, ready, most)
+        found = pods_needed(current, desired, whole, most)
         for name in found:
             if not current.get(name):
                 fewest = _count(self.workloads[name], f"{names.AUTOSCALING}/min-scale")
@@ -151,12 +162,12 @@ class Revisions:
 
     # -- what their autoscaler is told -----------------------------------------------------
 
-    async def wake(self, needed: dict[str, int]) -> None:
+    async def wake(self, needed: dict[str, int], whole: int) -> None:
         """Give pods to revisions that are to get more requests, and let them keep them."""
         for name, pods in needed.items():
             workload = self.workloads[name]
             if workload.autoscaled:
-                await self._hold(workload, pods)
+                await self._hold(workload, pods, whole)
             elif workload.annotations.get(names.INITIAL_REPLICAS) == "0":
                 await self.applier.wake(workload.deployment, self._replicas)
             else:
@@ -167,13 +178,15 @@ class Revisions:
                 awake = {**workload.deployment, "spec": spec}
                 self.workloads[name] = replace(workload, deployment=awake)
 
-    async def _hold(self, workload: Workload, pods: int) -> None:
+    async def _hold(self, workload: Workload, pods: int, whole: int) -> None:
         fewest = _count(workload, f"{names.AUTOSCALING}/min-scale")
         wanted: dict[str, str | None] = {
-            names.REACHABILITY: "reachable",
             names.FLOOR: str(pods) if pods > fewest else None,
+            names.SIZED: f"{whole}/{pods}" if whole else None,
             names.FLOOR_UNTIL: None,
         }
+        if names.REACHABILITY in workload.annotations:
+            wanted[names.REACHABILITY] = "reachable"
         await self.applier.annotate(DEPLOYMENT, workload.deployment, wanted)
         if pods:
             await self.applier.raise_to(workload.deployment, pods)
