@@ -81,9 +81,16 @@ class ContainerLife:
         self._verdict: Verdict | None = None
         self._stopped = False
         self._release: Callable[[], None] = _nothing
+        self._slot: Callable[[], None] | None = None
         self._crashes = 0
         self._notice = Notice()
         self._asked = 0.0
+
+    async def take_slot(self) -> None:
+        """Wait until there is room to start, where the agent will see when that is over."""
+        if self.state.spec.get("readinessProbe") or self.state.spec.get("startupProbe"):
+            urgent = self._place.woken is not None
+            self._release = self._slot = await self._host.slots.take(urgent=urgent)
 
     async def foresee(self) -> Plan | None:
         """What the container will run, if it is a server that a template could stand for."""
@@ -194,9 +201,10 @@ class ContainerLife:
     async def _start(self, sandbox: Sandbox) -> Run:
         """Start the next run, however long it takes until that can be done."""
         failures = 0
-        self._release()
-        if self.state.spec.get("readinessProbe") or self.state.spec.get("startupProbe"):
-            self._release = await self._host.slots.take()
+        if self._slot is None:
+            self._release()
+            await self.take_slot()
+        self._slot = None
         while True:
             try:
                 return await self._try_start(sandbox)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -66,19 +67,23 @@ class NoDrains:
 
 class StartSlots:
     """How many containers may start at once: more than there are cores would only make each of
-    them, and the services that run, slower.
+    them, and the services that run, slower. What a request waits for goes before everything else.
 
     A slot is given back when its container is ready, and after `longest` seconds in any case, so
     that a container that hangs holds up nobody.
     """
 
     def __init__(self, count: int, longest: float = 5.0) -> None:
-        self._free = asyncio.Semaphore(count)
+        self._free = count
+        self._waiting: tuple[deque[asyncio.Future[None]], ...] = (deque(), deque())
         self._longest = longest
 
-    async def take(self) -> Callable[[], None]:
+    async def take(self, *, urgent: bool = False) -> Callable[[], None]:
         """Wait for a slot; what gives it back, once however often it is called."""
-        await self._free.acquire()
+        if self._free > 0:
+            self._free -= 1
+        else:
+            await self._queue(urgent)
         held = True
 
         def release() -> None:
@@ -86,10 +91,29 @@ class StartSlots:
             if held:
                 held = False
                 timer.cancel()
-                self._free.release()
+                self._give_back()
 
         timer = asyncio.get_running_loop().call_later(self._longest, release)
         return release
+
+    async def _queue(self, urgent: bool) -> None:
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting[0 if urgent else 1].append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._give_back()  # It was given at the moment when nobody wanted it any more.
+            raise
+
+    def _give_back(self) -> None:
+        for queue in self._waiting:
+            while queue:
+                turn = queue.popleft()
+                if not turn.done():
+                    turn.set_result(None)
+                    return
+        self._free += 1
 
 
 @dataclass

@@ -256,6 +256,9 @@ class PodLife:
         if sandbox is not None:
             return sandbox
         self._forget_runs()
+        if not self._facts.of_role("init", "sidecar"):
+            # Namespaces and the first fork are part of the work, and of its memory.
+            await self._lives[0].take_slot()
         memory_volumes = place.volumes.memory_volumes()
         for life in self._lives:
             if life.state.role == "main" and (plan := await life.foresee()) is not None:
