@@ -15,7 +15,7 @@ from kedge.cluster.local.workloads.scheduler.affinity import (
     is_repelled,
 )
 from kedge.cluster.local.workloads.scheduler.fit import Misfit, misfits_of
-from kedge.cluster.local.workloads.scheduler.resources import Usage
+from kedge.cluster.local.workloads.scheduler.resources import Usage, requests_of
 from kedge.cluster.local.workloads.status import without_condition
 from kedge.lib.clock import SYSTEM_CLOCK, Clock, format_time
 from kedge.reconcile import Controller, EventRecorder, Informers, Key
@@ -41,7 +41,7 @@ class Scheduler:
         self._nodes = informers.of(NODE)
         self._events = EventRecorder(cluster, _NAME, clock)
         self._usage = Usage()
-        self._waiting: dict[Key, None] = {}
+        self._waiting: dict[Key, str] = {}
         # One at a time: two pods must not be given the same room.
         self._controller = Controller("scheduler", self.reconcile, workers=1, clock=clock)
         self._pods.add_index(_SHY, lambda pod: [""] if has_pod_affinity(pod) else [])
@@ -56,15 +56,23 @@ class Scheduler:
     async def reconcile(self, key: Key) -> None:
         pod = self._pods.get(key.namespace, key.name)
         if pod is None or not _wants_node(pod):
-            self._waiting.pop(key, None)
+            self._pass_on(key)
             return
         node, refusals = self._choose(pod)
         if node is None:
-            self._waiting[key] = None
+            self._waiting[key] = _wish(pod, by_labels=self._minds_others(pod))
             await self._refuse(pod, refusals)
         else:
-            self._waiting.pop(key, None)
+            self._pass_on(key)
             await self._bind(pod, node)
+
+    def _pass_on(self, key: Key) -> None:
+        """A pod waits no more: the next of those that ask for the same may have more luck."""
+        wish = self._waiting.pop(key, None)
+        if wish is not None:
+            alike = (other for other, asked in self._waiting.items() if asked == wish)
+            if (following := next(alike, None)) is not None:
+                self._controller.enqueue(following)
 
     def _choose(self, pod: Object) -> tuple[str | None, dict[str, list[Misfit]]]:
         """The least used node that fits, or what each node has against the pod."""
@@ -150,7 +158,7 @@ class Scheduler:
     def _pod_changed(self, type: EventType, pod: Object, old: Object | None) -> None:
         key = Key(pod["metadata"]["namespace"], pod["metadata"]["name"])
         if type is EventType.DELETED:
-            self._waiting.pop(key, None)
+            self._pass_on(key)
             freed = self._usage.remove(pod)
         elif old is not None and _says_same(pod, old):
             return
@@ -166,7 +174,11 @@ class Scheduler:
             self._retry()
 
     def _retry(self) -> None:
-        for key in self._waiting:
+        """The oldest of those that ask for the same stands for them all."""
+        oldest: dict[str, Key] = {}
+        for key, wish in self._waiting.items():
+            oldest.setdefault(wish, key)
+        for key in oldest.values():
             self._controller.enqueue(key)
 
 
@@ -184,6 +196,16 @@ def explain(refusals: dict[str, list[Misfit]]) -> str:
     if details:
         text += f" {'; '.join(details)}."
     return f"{text} Fix: {' '.join(fixes)}" if fixes else text
+
+
+def _wish(pod: Object, *, by_labels: bool) -> str:
+    """All of a pod that decides where it fits: where one does not, its equals do not either."""
+    spec = pod.get("spec") or {}
+    if by_labels:
+        return str(pod["metadata"].get("uid"))
+    amounts = sorted((name, str(amount)) for name, amount in requests_of(pod).items())
+    rest = [spec.get("nodeSelector"), spec.get("affinity"), spec.get("tolerations")]
+    return repr((amounts, rest))
 
 
 def _wants_node(pod: Object) -> bool:
