@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from kedge.cli import (
     apply,
+    controller,
     delete,
     down,
     export,
@@ -91,6 +92,7 @@ def root(
 
 HERE = "This machine"
 SERVICES = "Services"
+KUBERNETES = "Kubernetes"
 FILES = "Files and processes"
 
 
@@ -112,6 +114,7 @@ app.add_typer(
     rollout.app, name="rollout", rich_help_panel=SERVICES, short_help="Roll a service out anew."
 )
 _add("delete", delete.delete, SERVICES, "Delete services, or other resources.")
+_add("controller", controller.controller, KUBERNETES, "Run the controllers against a cluster.")
 _add("render", render.render, FILES, "Print what a manifest becomes, offline.")
 _add("export", export.export, FILES, "Print what was applied, as YAML.")
 _add(
