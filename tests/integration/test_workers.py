@@ -20,6 +20,7 @@ from pathlib import Path
 import grpc
 import pytest
 from tests.integration import trained
+from tests.integration.memory import proportional_bytes
 from tests.integration.server_process import (
     Served,
     await_ready,
@@ -464,22 +465,6 @@ def test_the_concurrency_limit_is_the_server_s(tmp_path: Path) -> None:
 
 
 # -- memory ------------------------------------------------------------------------------------
-
-
-def proportional_bytes(root: int) -> int:
-    """What a process and its descendants take, pages that several share counted once."""
-    total = 0
-    for pid in descendants(root):
-        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-        found = re.search(r"^Pss:\s+(\d+) kB", text, re.MULTILINE)
-        assert found is not None
-        total += int(found[1]) * 1024
-    return total
-
-
-def descendants(root: int) -> list[int]:
-    children = Path(f"/proc/{root}/task/{root}/children").read_text().split()
-    return [root, *(pid for child in children for pid in descendants(int(child)))]
 
 
 def large_forest(folder: Path) -> Path:

@@ -6,10 +6,13 @@ the server's rights, as a pickle does; what it raises is told with the line that
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import os
 import re
 import sys
 import traceback
+import weakref
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
@@ -31,10 +34,27 @@ _PACKAGES = {
 
 
 def make_importable(folder: Path) -> None:
-    """Modules in the model's `code/` can be imported, now and when the model first needs them."""
+    """Modules in the model's `code/` can be imported, now and when the model first needs them.
+
+    Those of an earlier load, or of another version of the model, are forgotten.
+    """
+    _forget(folder)
     path = folder / CODE
     if path.is_dir() and str(path) not in sys.path:
         sys.path.insert(0, str(path))
+
+
+def _forget(folder: Path) -> None:
+    versions = folder.parent.iterdir() if folder.name.isdecimal() else ()
+    for one in (folder, *(one for one in versions if one.name.isdecimal())):
+        code = f"{one / CODE}{os.sep}"
+        for name, module in list(sys.modules.items()):
+            file = getattr(module, "__file__", None) or ""
+            if file.startswith(code) or os.path.dirname(file) == str(one):
+                del sys.modules[name]
+        if one != folder:
+            sys.path[:] = [path for path in sys.path if path not in (str(one), str(one / CODE))]
+    importlib.invalidate_caches()
 
 
 def package_of(module: str) -> str:
@@ -49,15 +69,27 @@ def import_file(path: Path, model: str) -> ModuleType:
         sys.path.append(str(path.parent))
     name = f"kedge_model_{re.sub(r'[^0-9A-Za-z]', '_', model)}"
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None  # the file ends in .py
+    assert spec is not None  # the file ends in .py
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        # Not by the loader: it takes compiled code for current that is of the same second.
+        exec(compile(path.read_bytes(), path, "exec"), vars(module))
     except Exception as error:
         del sys.modules[name]
         raise failure(path, error) from error
     return module
+
+
+def leave_with(owner: object, module: ModuleType) -> None:
+    """A model's module is forgotten when its `owner` is gone, unless a later load has its name."""
+    weakref.finalize(owner, _leave, weakref.ref(module)).atexit = False
+
+
+def _leave(module: weakref.ref[ModuleType]) -> None:
+    found = module()
+    if found is not None and sys.modules.get(found.__name__) is found:
+        del sys.modules[found.__name__]
 
 
 def failure(path: Path, error: Exception) -> ModelLoadFailed:

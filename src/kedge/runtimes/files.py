@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kedge.server.errors import ModelFileMissing, ModelLoadFailed
+from kedge.server.folders import SETTINGS
 
 _SHOWN = 10
 _LFS = b"version https://git-lfs"
@@ -25,7 +26,11 @@ def find_model_file(
             fix=f"Point storageUri (--model_dir) at {folder.parent}.",
         )
     entries = _entries(folder)
-    found = [entry for entry in entries if entry.name.endswith(endings) and entry.is_file()]
+    found = [
+        entry
+        for entry in entries
+        if entry.name.endswith(endings) and entry.is_file() and entry.name != SETTINGS
+    ]
     if not found:
         raise ModelFileMissing(
             f"No {runtime} model in {folder}: {_describe(entries)}.",

@@ -26,7 +26,7 @@ import numpy as np
 from kedge.protocol.datatypes import Array, find_datatype
 from kedge.protocol.inference import InferRequest, TensorMetadata, unexpected_output
 from kedge.protocol.v1 import Columns
-from kedge.runtimes.code import REQUIREMENTS, check_requirements, failure, import_file
+from kedge.runtimes.code import REQUIREMENTS, check_requirements, failure, import_file, leave_with
 from kedge.runtimes.files import find_model_file
 from kedge.runtimes.results import named_arrays, without_objects
 from kedge.runtimes.tensors import Feeds, TensorModel
@@ -49,12 +49,16 @@ def make(name: str, folder: Path, options: Options) -> Model:
     path = preferred if preferred.is_file() else find_model_file(folder, ENDINGS, "Python")
     check_requirements(folder / REQUIREMENTS)
     module = import_file(path, name)
+    model: Model
     if (kind := _subclass(path, module)) is not None:
         try:
-            return kind(name)
+            model = kind(name)
         except Exception as error:
             raise failure(path, error) from error
-    return PlainModel(name, path, module)
+    else:
+        model = PlainModel(name, path, module)
+    leave_with(model, module)
+    return model
 
 
 def _own_classes(module: ModuleType) -> list[type]:

@@ -12,6 +12,7 @@ import asyncio
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextvars import copy_context
+from dataclasses import replace
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, cast
@@ -124,7 +125,11 @@ class DataPlane:
         return own if self.crew is None else added(own, await self.crew.statistics())
 
     def model_metadata(self, name: str, version: str = "") -> ModelMetadata:
-        return self.repository.find(name, version).model.metadata()
+        model = self.repository.find(name, version).model
+        about = model.metadata()
+        if model.version and not about.versions:
+            about = replace(about, versions=(model.version,))
+        return about
 
     # -- inference -------------------------------------------------------------------------------
 
@@ -241,6 +246,23 @@ class DataPlane:
         self, entry: Entry, verb: Verb, payload: Any, request_id: str, headers: Headers
     ) -> Answer:
         """The long way: any model, any step, here or in its thread."""
+        entry = self._present(entry, payload)
+        entry.hold()
+        try:
+            return await self._in_time(entry, verb, payload, request_id, headers)
+        finally:
+            entry.release()
+
+    def _present(self, entry: Entry, payload: Any) -> Entry:
+        """The model that has meanwhile taken the place of one that was found a moment ago."""
+        if not entry.over:
+            return entry
+        version = payload.model_version if isinstance(payload, InferRequest) else ""
+        return self.find(entry.model.name, version)
+
+    async def _in_time(
+        self, entry: Entry, verb: Verb, payload: Any, request_id: str, headers: Headers
+    ) -> Answer:
         seconds = self.repository.limits.request_seconds
         deadline = asyncio.get_running_loop().time() + seconds if seconds else None
         try:
@@ -263,7 +285,6 @@ class DataPlane:
     ) -> Answer:
         model, metrics = entry.model, entry.metrics
         metrics.in_flight += 1
-        entry.hold()
         spent = {"preprocess": 0.0, "predict": 0.0, "explain": 0.0, "postprocess": 0.0}
 
         async def step(name: str, work: Callable[[], Any]) -> Any:
@@ -291,7 +312,6 @@ class DataPlane:
             blame(model, error, request_id)
         finally:
             metrics.in_flight -= 1
-            entry.release()
             if self._log is not None:
                 self._log.latency(
                     request_id,
@@ -309,6 +329,7 @@ class DataPlane:
             outcome = self.run(entry, payload, request_id, headers)
             yield await outcome if inspect.isawaitable(outcome) else outcome
             return
+        entry = self._present(entry, payload)
         model = entry.model
         started = perf_counter()
         talk = Talk(entry, self.repository.limits.request_seconds)

@@ -7,10 +7,14 @@ at again when a model has gone.
 
 from __future__ import annotations
 
+import asyncio
+import ctypes
 import gc
+from contextlib import suppress
 
 _YOUNG = 10_000
 """New objects before they are looked through: more than the requests of one batch are made of."""
+_LET_GO_SECONDS = 0.1
 
 
 def set_aside() -> None:
@@ -26,3 +30,13 @@ def look_again() -> None:
     gc.unfreeze()
     gc.collect()
     gc.freeze()
+    with suppress(AttributeError):  # Not every C library keeps what it was given back.
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def look_again_soon() -> None:
+    """The same, when those who just spoke of the model have let go of it."""
+    try:
+        asyncio.get_running_loop().call_later(_LET_GO_SECONDS, look_again)
+    except RuntimeError:
+        look_again()

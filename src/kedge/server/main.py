@@ -15,10 +15,11 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 from kedge.server import phases
-from kedge.server.errors import BadUsage, ModelFileMissing, StartFailure, out_of_memory
+from kedge.server.errors import BadUsage, StartFailure, out_of_memory
+from kedge.server.folders import Folders, Runtime
 from kedge.server.log import configure, logger
 from kedge.server.model import Model
 from kedge.server.options import Options, parse
@@ -31,17 +32,6 @@ RUNTIMES = (
     "tensorflow", "paddle", "pmml", "python", "predictive",
 )  # fmt: skip
 _TERMINATION_LOG = Path("/dev/termination-log")
-
-
-class Runtime(Protocol):
-    """What a module of `kedge.runtimes` offers.
-
-    One that also says `FORKABLE = True` knows that a loaded and tried model holds no threads and
-    no device, so that workers may be forked from the process that loaded it.
-    """
-
-    ENDINGS: tuple[str, ...]
-    make: Callable[[str, Path, Options], Model]
 
 
 def serve(argv: Sequence[str]) -> int:
@@ -110,18 +100,19 @@ def _run(argv: Sequence[str], options: Options) -> None:
         logger.warning("ignored, for no one reads them: %s", " ".join(unread))
     from kedge.server.server import ModelServer
 
+    folders = Folders(runtime, options)
     server = ModelServer(
         bind_address=options.bind_address,
         http_port=options.http_port,
         grpc_port=options.grpc_port if options.enable_grpc else None,
         grace_seconds=options.grace_seconds,
-        loader=_loader(runtime, options),
+        loader=folders.load,
         predictor=options.predictor,
     )
     server.configure(options)
     command = [sys.executable, "-m", "kedge", "serve", *argv]
     forkable = bool(getattr(runtime, "FORKABLE", False))
-    run_server(server, options, partial(make_models, runtime, options), command, forkable=forkable)
+    run_server(server, options, folders.models, command, forkable=forkable)
 
 
 def run_server(
@@ -179,37 +170,3 @@ def _unread(runtime: Runtime, options: Options) -> Sequence[str]:
     """Arguments that neither the server nor the runtime knows."""
     flags = getattr(runtime, "flags", None)
     return flags().left_over(options) if flags is not None else options.unknown
-
-
-def make_models(runtime: Runtime, options: Options) -> list[Model]:
-    """The model of the folder; or, where it holds only folders, one of each that holds a model."""
-    folder = Path(options.model_dir)
-    if folder.is_dir() and not _has_model(folder, runtime):
-        inner = [one for one in sorted(folder.iterdir()) if one.is_dir()]
-        models = [one for one in inner if _has_model(one, runtime)]
-        if models:
-            return [runtime.make(one.name, one, options) for one in models]
-    return [runtime.make(options.model_name, folder, options)]
-
-
-def _has_model(folder: Path, runtime: Runtime) -> bool:
-    """By the files' names, unless the runtime knows folders of another form."""
-    has_model: Callable[[Path], bool] | None = getattr(runtime, "has_model", None)
-    if has_model is not None:
-        return has_model(folder)
-    return any(one.name.endswith(runtime.ENDINGS) for one in folder.iterdir())
-
-
-def _loader(runtime: Runtime, options: Options) -> Callable[[str], Model]:
-    """How the repository extension finds a model: its own folder, or one of its name within."""
-    folder = Path(options.model_dir)
-
-    def load(name: str) -> Model:
-        if name == options.model_name and folder.is_dir() and _has_model(folder, runtime):
-            return runtime.make(name, folder, options)
-        inner = folder / name
-        if Path(name).name != name or not inner.is_dir():
-            raise ModelFileMissing(f"There is no folder {name} in {folder}.")
-        return runtime.make(name, inner, options)
-
-    return load

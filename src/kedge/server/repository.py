@@ -21,6 +21,7 @@ from kedge.server.metrics import Metrics, ModelMetrics
 from kedge.server.model import ArrayModel, Model
 
 WARM_UP_RUNS = 6
+SETTLE_SECONDS = 30.0
 
 Loader = Callable[[str], Model]
 """Makes the (not yet loaded) model of a name; raises `ModelNotFound` or `ModelFileMissing`."""
@@ -34,6 +35,7 @@ class Entry:
         queue: what waits for a plain model.
         gate: what limits how many of any other model's requests are worked on at once.
         users: requests under way on the long way.
+        gone: it has answered its last request, and is unloaded.
         plain: nothing but `compute` is the model's own: the shortest way through the data plane.
         asynchronous: one of its steps is a coroutine.
         streams: its `predict` is a generator: one request has many answers.
@@ -48,6 +50,7 @@ class Entry:
     queue: Queue | None = field(init=False)
     gate: Gate | None = field(init=False)
     users: int = field(default=0, init=False)
+    gone: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     plain: bool = field(init=False)
     asynchronous: bool = field(init=False)
     streams: bool = field(init=False)
@@ -99,15 +102,21 @@ class Entry:
         if not self.users:
             self._end()
 
+    @property
+    def over(self) -> bool:
+        """It answers no one any more."""
+        return self.gone.is_set()
+
     def _end(self) -> None:
         if self.queue is None:
-            self._gone()
+            self._go()
         else:
-            self.queue.drain(self._gone)
+            self.queue.drain(self._go)
 
-    def _gone(self) -> None:
+    def _go(self) -> None:
         self.stop()
-        garbage.look_again()
+        self.gone.set()
+        garbage.look_again_soon()
 
     def stop(self) -> None:
         self.worker.stop()
@@ -211,7 +220,7 @@ class Repository:
             await self.changes.load(name)
             return self.find(name)
         fresh = await self.prepare(name)
-        self.place(fresh)
+        await settled(name, self.place(fresh))
         return fresh
 
     async def prepare(self, name: str, *, threaded: bool = True) -> Entry:
@@ -223,21 +232,27 @@ class Repository:
             entry = self.find(name)
         else:
             try:
-                entry = self._entry(self._loader(name))
+                made = asyncio.to_thread(self._loader, name) if threaded else self._loader(name)
+                entry = self._entry(await made if inspect.isawaitable(made) else made)
             except ModelFileMissing as error:
                 raise ModelNotFound(name) from error
         await load(entry, threaded=threaded)
         return entry
 
-    def place(self, fresh: Entry) -> None:
-        """Puts a prepared model in the place of the one of its name."""
+    def place(self, fresh: Entry) -> asyncio.Event | None:
+        """Puts a prepared model in the place of the one of its name.
+
+        What is returned is set when that one has answered its last request.
+        """
         name = fresh.model.name
         previous = self._entries.get(name)
         self._entries[name] = fresh
         self._note_streaming()
         self._unloaded.pop(name, None)
-        if previous is not None and previous.model is not fresh.model:
-            previous.retire()
+        if previous is None or previous.model is fresh.model:
+            return None
+        previous.retire()
+        return previous.gone
 
     def discard(self, fresh: Entry) -> None:
         """Gives up a prepared model."""
@@ -257,20 +272,21 @@ class Repository:
         return fresh
 
     async def unload(self, name: str) -> None:
-        """The model is gone when this returns, but for requests that have begun."""
+        """The model is gone when this returns; requests that had begun are answered."""
         self.find(name)
         if self.changes is not None:
             await self.changes.unload(name)
         else:
-            self.remove(name)
+            await settled(name, self.remove(name))
 
-    def remove(self, name: str) -> None:
-        """Unloads a model of this process."""
+    def remove(self, name: str) -> asyncio.Event:
+        """Unloads a model of this process; the event is set when it is gone."""
         entry = self.find(name)
         del self._entries[name]
         self._note_streaming()
         self._unloaded[name] = "unloaded"
         entry.retire()
+        return entry.gone
 
     def note_unloaded(self, reasons: Mapping[str, str]) -> None:
         """Names that the index tells of although no model is here."""
@@ -285,6 +301,19 @@ class Repository:
     def stop(self) -> None:
         for entry in self._entries.values():
             entry.stop()
+
+
+async def settled(name: str, gone: asyncio.Event | None) -> None:
+    """Waits until the model that was replaced or unloaded has answered its last request."""
+    if gone is None:
+        return
+    try:
+        async with asyncio.timeout(SETTLE_SECONDS):
+            await gone.wait()
+    except TimeoutError:
+        logger.warning(
+            "model %s: what was replaced or unloaded still answers after %g s", name, SETTLE_SECONDS
+        )
 
 
 async def load(entry: Entry, *, threaded: bool = False) -> None:
@@ -304,7 +333,10 @@ async def load(entry: Entry, *, threaded: bool = False) -> None:
             fix="The traceback is in the log.",
         ) from error
     phases.mark("weights")
-    warm_up(entry)
+    if threaded:
+        await asyncio.to_thread(warm_up, entry)
+    else:
+        warm_up(entry)
     phases.mark("inference")
     entry.metrics.load_seconds = perf_counter() - started
 

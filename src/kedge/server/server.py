@@ -266,7 +266,9 @@ class ModelServer:
 
     async def serve(self, models: Sequence[Model]) -> None:
         """Loads `models`, listens, and returns when told to stop and idle."""
-        async with self.running(models, heed_signals=True):
+        running = self.running(models, heed_signals=True)
+        del models
+        async with running:
             await self._stop.wait()
             await self._drain()
 
@@ -278,8 +280,8 @@ class ModelServer:
         loop = asyncio.get_running_loop()
         if self._door is None:
             self.bind()
-        for model in models:
-            await self.load(model)
+        await self._load(models)
+        del models  # One that is unloaded later is to be gone.
         if heed_signals:
             garbage.set_aside()
         for number in (signal.SIGTERM, signal.SIGINT) if heed_signals else ():
@@ -294,6 +296,10 @@ class ModelServer:
             yield
         finally:
             await self._close()
+
+    async def _load(self, models: Sequence[Model]) -> None:
+        for model in models:
+            await self.load(model)
 
     async def load(self, model: Model) -> None:
         """Loads a model at the start; raises `ModelLoadFailed` where it cannot be served."""

@@ -40,16 +40,18 @@ class Talk:
         self._timer: asyncio.TimerHandle | None = None
         self._asking = False
         self._inside = False
+        self._holds = False
         self._over = False
 
     async def begin(self, predict: Callable[[], Awaitable[Any]]) -> None:
         """Waits for a place at the model, and asks it for its generator."""
         entry = self._entry
+        entry.hold()
+        self._holds = True
         if entry.gate is not None:
             await self.ask(entry.gate.enter)
         self._inside = True
         entry.metrics.in_flight += 1
-        entry.hold()
         if self.deadline is not None:
             self._timer = self._loop.call_at(self.deadline, self._overdue)
         self._results = each(entry.worker, await self.ask(predict), self.deadline)
@@ -99,9 +101,11 @@ class Talk:
         finally:
             if inside:
                 self._entry.metrics.in_flight -= 1
-                self._entry.release()
                 if self._entry.gate is not None:
                     self._entry.gate.leave()
+            if self._holds:
+                self._holds = False
+                self._entry.release()
 
 
 async def each(

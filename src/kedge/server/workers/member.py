@@ -13,7 +13,7 @@ from kedge.protocol.errors import ModelNotFound
 from kedge.server import phases
 from kedge.server.errors import ModelLoadFailed, StartFailure, out_of_memory
 from kedge.server.model import Model
-from kedge.server.repository import Entry
+from kedge.server.repository import Entry, settled
 from kedge.server.statistics import ModelStatistics
 from kedge.server.workers import figures
 from kedge.server.workers.board import Board, State
@@ -114,14 +114,14 @@ class Member:
         self._prepared[name] = await self._server.repository.prepare(name)
 
     async def _commit(self, name: str) -> None:
-        self._server.repository.place(self._prepared.pop(name))
+        await settled(name, self._server.repository.place(self._prepared.pop(name)))
 
     async def _abort(self, name: str) -> None:
         if (entry := self._prepared.pop(name, None)) is not None:
             self._server.repository.discard(entry)
 
     async def _remove(self, name: str) -> None:
-        self._server.repository.remove(name)
+        await settled(name, self._server.repository.remove(name))
 
     async def _names(self, _: None) -> list[str]:
         return self._server.repository.names()
