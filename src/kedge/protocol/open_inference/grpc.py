@@ -114,9 +114,15 @@ def _number(value: int) -> bytes:
 
 
 def decode_request(
-    message: ModelInferRequest, split: Sequence[memoryview] | None = None
+    message: ModelInferRequest,
+    split: Sequence[memoryview] | None = None,
+    request_id: str = "",
 ) -> InferRequest:
-    """The request in a message; its raw contents are there or in `split`."""
+    """The request in a message; its raw contents are there or in `split`.
+
+    Args:
+        request_id: what the request is called if it does not say; else it is given a name here.
+    """
     name = message.model_name
     if not message.inputs:
         raise InvalidInput("Expected at least one tensor in inputs.")
@@ -130,17 +136,17 @@ def decode_request(
         _decode_input(one, raw[index] if raw else None, name)
         for index, one in enumerate(message.inputs)
     ]
+    parameters, outputs = message.parameters, message.outputs
     return InferRequest(
-        model_name=name,
-        inputs=inputs,
-        id=message.id or str(uuid.uuid4()),
-        model_version=message.model_version,
-        parameters=decode_parameters(message.parameters),
-        outputs=[
-            RequestedOutput(one.name, decode_parameters(one.parameters)) for one in message.outputs
-        ]
-        or None,
-        raw=bool(raw),
+        name,
+        inputs,
+        message.id or request_id or str(uuid.uuid4()),
+        message.model_version,
+        decode_parameters(parameters) if parameters else {},
+        [RequestedOutput(one.name, decode_parameters(one.parameters)) for one in outputs]
+        if outputs
+        else None,
+        bool(raw),
     )
 
 

@@ -132,7 +132,7 @@ class Service:
         wire = _parse(messages.ModelInferRequest, rest)
         entry = self._dataplane.find(wire.model_name, wire.model_version)
         try:
-            request = codec.decode_request(wire, tensors)
+            request = codec.decode_request(wire, tensors, call.request_id)
             headers = None if entry.plain else metadata(call)
             outcome = self._dataplane.begin(entry, request, call.request_id, headers)
             if isinstance(outcome, Job):
@@ -181,7 +181,7 @@ class Service:
     ) -> AsyncGenerator[messages.ModelInferResponse, None]:
         entry = self._dataplane.find(wire.model_name, wire.model_version)
         try:
-            request = codec.decode_request(wire)
+            request = codec.decode_request(wire, None, call.request_id)
             found = self._dataplane.stream(entry, request, call.request_id, metadata(call))
             async with aclosing(found) as answers:
                 async for answer in answers:

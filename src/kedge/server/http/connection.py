@@ -492,6 +492,10 @@ class Connection(HttpToolsProtocol):
         self._last = self._shared.now
         if self.transport.is_closing() or self._pumping:
             return
+        if not self.pipeline:
+            if self.flow.read_paused and not self.flow.write_paused:
+                self.flow.resume_reading()
+            return
         self._pumping = True
         try:
             while self.pipeline and not self._refused:
