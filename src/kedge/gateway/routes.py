@@ -216,7 +216,9 @@ def _parse_share(mirror: Mapping[str, Any]) -> int:
     given = mirror.get("fraction") or {"numerator": mirror.get("percent", 100)}
     numerator, denominator = int(given["numerator"]), int(given.get("denominator") or 100)
     if not 0 <= numerator <= denominator:
-        raise _Refused(f"A mirror's share of {numerator} in {denominator} is none.")
+        raise _Refused(
+            f"A mirror's share of {numerator} in {denominator} is no share; write 0 to 100 percent."
+        )
     return round(numerator * MILLION / denominator)
 
 
