@@ -145,13 +145,13 @@ def _converted(array: Array, data: list[Any], datatype: Datatype, tensor: str) -
     if array.size == 0:
         return array.astype(target)
     if target.kind == "f" and kind in "iuf":
-        return array.astype(target)
+        return _floats(array, target, datatype, tensor)
     if target.kind in "iu" and kind in "iuf":
         if kind == "f" and target.itemsize == 8:
             array = _exact(array, data)
         return _integers(array, target, datatype, tensor)
     if target.kind == "f" and kind == "O":
-        return _floats_with_nulls(array, target, tensor)
+        return _floats_with_nulls(array, target, datatype, tensor)
     raise InvalidInput(
         f"Input '{tensor}' has datatype {datatype.name}, but \"data\" holds "
         f"{_describe(array)}, which is not one."
@@ -196,13 +196,29 @@ def _integers(array: Array, target: np.dtype[Any], datatype: Datatype, tensor: s
     return array.astype(target)
 
 
-def _floats_with_nulls(array: Array, target: np.dtype[Any], tensor: str) -> Array:
+def _floats(array: Array, target: np.dtype[Any], datatype: Datatype, tensor: str) -> Array:
+    """Numbers that the type can hold; a larger one would silently be infinity."""
+    if target.itemsize == 8:
+        return array.astype(target)
+    try:
+        with np.errstate(over="raise"):
+            return array.astype(target)
+    except FloatingPointError as error:
+        raise InvalidInput(
+            f"Input '{tensor}' holds a number too large for {datatype.name}."
+        ) from error
+
+
+def _floats_with_nulls(
+    array: Array, target: np.dtype[Any], datatype: Datatype, tensor: str
+) -> Array:
     """Numbers of any size; null is NaN."""
     values = array.ravel().tolist()
     if not all(value is None or isinstance(value, (int, float)) for value in values):
         raise InvalidInput(f"Input '{tensor}' holds {_describe(array)} where a number belongs.")
     try:
-        return np.array(values, dtype=np.float64).astype(target).reshape(array.shape)
+        floats = np.array(values, dtype=np.float64).reshape(array.shape)
+        return _floats(floats, target, datatype, tensor)
     except OverflowError as error:
         raise InvalidInput(f"Input '{tensor}' holds a number too large for a float.") from error
 

@@ -21,7 +21,7 @@ from kedge.protocol.errors import ModelNotReady, ServingError
 from kedge.server.dataplane import DataPlane
 from kedge.server.http import cloudevents, openapi
 from kedge.server.http.bodies import Bodies
-from kedge.server.http.inference import encode_v1, header_lines
+from kedge.server.http.inference import encode_v1, header_lines, is_inference
 from kedge.server.http.presence import while_present
 from kedge.server.http.reply import error_reply
 from kedge.server.http.streaming import Streaming
@@ -100,6 +100,7 @@ class Rest:
         return [
             ("GET", "/", self.alive),
             ("GET", "/v1/models", self.list_models),
+            ("POST", "/v1/models/{name}:predict", self._streaming.predict),
             ("POST", "/v1/models/{name}:explain", self.explain),
             ("GET", "/v1/models/{name}", self.model_ready),
             ("GET", "/v2", self.server_metadata),
@@ -114,7 +115,6 @@ class Rest:
                 for base in (versioned, model)
                 for verb in ("infer_stream", "generate_stream", "generate")
             ),
-            ("POST", "/v1/models/{name}:predict", self._streaming.predict),
             ("GET", "/v2/models/stats", self.statistics),
             ("GET", f"{versioned}/stats", self.statistics),
             ("GET", f"{model}/stats", self.statistics),
@@ -269,8 +269,10 @@ async def _http_error(request: Request, error: Exception) -> Response:
     """No such path, no such verb: the protocol's error object, and KServe's `detail`."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     detail = error.detail if isinstance(error, HTTPException) else "Internal Server Error"
-    text = f"{detail}: {request.method} {request.url.path}"
     headers = error.headers if isinstance(error, HTTPException) else None
+    if status == 404 and is_inference(request.url.path):
+        status, detail, headers = 405, "Method Not Allowed", {"Allow": "POST"}
+    text = f"{detail}: {request.method} {request.url.path}"
     return _json({"error": text, "detail": detail}, status, headers)
 
 

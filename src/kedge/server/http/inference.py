@@ -264,6 +264,11 @@ class Call:
         return named(reply, self.request_id)
 
 
+def is_inference(path: str) -> bool:
+    """Whether a POST there would be answered by `Inference`."""
+    return _V2.fullmatch(path.encode()) is not None
+
+
 def _is_structured(facts: Facts) -> bool:
     return facts.content_type.startswith(cloudevents.STRUCTURED)
 

@@ -4,95 +4,64 @@ from __future__ import annotations
 
 import re
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
+
+from kedge.server.http.schemas import SCHEMAS
 
 _JSON = "application/json"
 
-_SCHEMAS: dict[str, Any] = {
-    "Error": {
-        "type": "object",
-        "required": ["error"],
-        "properties": {"error": {"type": "string"}},
-    },
-    "Parameters": {
-        "type": "object",
-        "additionalProperties": {"type": ["string", "number", "boolean"]},
-    },
-    "V1Request": {
-        "type": "object",
-        "description": "Rows in `instances`; `inputs` is a synonym, and wins.",
-        "properties": {"instances": {"type": "array"}, "inputs": {}},
-        "additionalProperties": True,
-    },
-    "V1Response": {"type": "object", "properties": {"predictions": {}}},
-    "Tensor": {
-        "type": "object",
-        "required": ["name", "shape", "datatype"],
-        "properties": {
-            "name": {"type": "string"},
-            "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
-            "datatype": {
-                "enum": [
-                    "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32",
-                    "INT64", "FP16", "BF16", "FP32", "FP64", "BYTES",
-                ]
-            },
-            "parameters": {"$ref": "#/components/schemas/Parameters"},
-            "data": {"type": "array"},
-        },
-    },
-    "InferRequest": {
-        "type": "object",
-        "required": ["inputs"],
-        "properties": {
-            "id": {"type": "string"},
-            "parameters": {"$ref": "#/components/schemas/Parameters"},
-            "inputs": {
-                "type": "array",
-                "minItems": 1,
-                "items": {"$ref": "#/components/schemas/Tensor"},
-            },
-            "outputs": {
-                "type": "array",
-                "items": {
-                    "type": "object",
-                    "required": ["name"],
-                    "properties": {
-                        "name": {"type": "string"},
-                        "parameters": {"$ref": "#/components/schemas/Parameters"},
-                    },
-                },
-            },
-        },
-    },
-    "InferResponse": {
-        "type": "object",
-        "required": ["model_name", "outputs"],
-        "properties": {
-            "model_name": {"type": "string"},
-            "model_version": {"type": "string"},
-            "id": {"type": "string"},
-            "parameters": {"$ref": "#/components/schemas/Parameters"},
-            "outputs": {"type": "array", "items": {"$ref": "#/components/schemas/Tensor"}},
-        },
-    },
-    "GenerateRequest": {
-        "type": "object",
-        "required": ["text_input"],
-        "properties": {
-            "text_input": {"type": "string"},
-            "parameters": {"$ref": "#/components/schemas/Parameters"},
-        },
-    },
-}  # fmt: skip
+_STREAM = "text/event-stream"
+_BINARY = "application/octet-stream"
+_ANY = ""
 
-_BODIES: dict[str, tuple[str, str | None]] = {
-    ":predict": ("V1Request", "V1Response"),
-    ":explain": ("V1Request", None),
-    "/infer": ("InferRequest", "InferResponse"),
-    "/infer_stream": ("InferRequest", None),
-    "/generate_stream": ("GenerateRequest", None),
-    "/generate": ("GenerateRequest", None),
+
+class _Bodies(NamedTuple):
+    """What an operation is sent, and what it tells: the names of schemas."""
+
+    sent: str = ""
+    told: str = _ANY
+    types: tuple[str, ...] = (_JSON,)
+    failures: tuple[int, ...] = ()
+
+
+_OFTEN = (400, 404, 413, 500, 501, 502, 503, 504)
+_BODIES: dict[str, _Bodies] = {
+    ":predict": _Bodies("V1Request", _ANY, (_JSON, _STREAM), _OFTEN),
+    ":explain": _Bodies("V1Request", _ANY, (_JSON,), _OFTEN),
+    "/infer": _Bodies("InferRequest", "InferResponse", (_JSON, _BINARY), _OFTEN),
+    "/infer_stream": _Bodies("InferRequest", _ANY, (_STREAM,), _OFTEN),
+    "/generate_stream": _Bodies("GenerateRequest", _ANY, (_STREAM,), _OFTEN),
+    "/generate": _Bodies("GenerateRequest", "Generated", (_JSON,), _OFTEN),
+    "/load": _Bodies("", "Loaded", (_JSON,), (404, 503)),
+    "/unload": _Bodies("", "Unloaded", (_JSON,), (404,)),
+    "/index": _Bodies("IndexRequest", "Index", (_JSON,), (400, 413)),
+    "/metrics": _Bodies("", _ANY, ("text/plain", "application/openmetrics-text")),
+    "/docs": _Bodies("", _ANY, ("text/html",)),
+    "/openapi.json": _Bodies(),
+    "/stats": _Bodies("", "Statistics", (_JSON,), (404,)),
+    "/health/live": _Bodies("", "Live"),
+    "/health/ready": _Bodies("", "Ready", (_JSON,), (503,)),
+    "/ready": _Bodies("", "ModelReady", (_JSON,), (404, 503)),
+    "/v1/models": _Bodies("", "Models"),
+    "/v2/models": _Bodies("", "Models"),
+    "/v1/models/{name}": _Bodies("", "ModelReady", (_JSON,), (404, 503)),
+    "/v2": _Bodies("", "ServerMetadata"),
+    "/v2/": _Bodies("", "ServerMetadata"),
+    "{name}": _Bodies("", "ModelMetadata", (_JSON,), (404,)),
+    "{version}": _Bodies("", "ModelMetadata", (_JSON,), (404,)),
+    "/": _Bodies("", "Alive"),
+}
+"""By the end of the path; the first that fits."""
+
+_FAILURES = {
+    400: "The request is wrong; the message names what.",
+    404: "There is no such model or version.",
+    413: "The request is larger than this server takes.",
+    500: "The model failed; its log tells why.",
+    501: "The model does not offer this.",
+    502: "The predictor behind the model cannot be reached.",
+    503: "The model is not ready, or has too much to do.",
+    504: "The model did not answer in time.",
 }
 _INFERENCE = (
     ("POST", "/v1/models/{name}:predict", "Predict (V1). Events where the model streams."),
@@ -110,12 +79,12 @@ def document(version: str, routes: list[tuple[str, str, str]]) -> dict[str, Any]
         "openapi": "3.1.0",
         "info": {"title": "Kedge model server", "version": version},
         "paths": paths,
-        "components": {"schemas": _SCHEMAS},
+        "components": {"schemas": SCHEMAS},
     }
 
 
 def _operation(verb: str, path: str, summary: str) -> dict[str, Any]:
-    asked, told = next((v for k, v in _BODIES.items() if path.endswith(k)), (None, None))
+    bodies = next(bodies for end, bodies in _BODIES.items() if path.endswith(end))
     operation: dict[str, Any] = {
         "operationId": f"{verb.lower()}{re.sub('[^a-z0-9]+', '_', path)}",
         "summary": summary,
@@ -124,17 +93,24 @@ def _operation(verb: str, path: str, summary: str) -> dict[str, Any]:
             for one in re.findall(r"{(\w+)}", path)
         ],
         "responses": {
-            "200": {"description": "It worked."} | (_content(told) if told else {}),
-            "default": {"description": "It did not."} | _content("Error"),
+            "200": {"description": "It worked.", "content": _content(bodies.told, bodies.types)},
+            **{
+                str(status): {
+                    "description": _FAILURES[status],
+                    "content": _content("Ready" if path.endswith("/health/ready") else "Error"),
+                }
+                for status in bodies.failures
+            },
         },
     }
-    if asked:
-        operation["requestBody"] = {"required": True} | _content(asked)
+    if bodies.sent:
+        operation["requestBody"] = {"required": True, "content": _content(bodies.sent)}
     return operation
 
 
-def _content(schema: str) -> dict[str, Any]:
-    return {"content": {_JSON: {"schema": {"$ref": f"#/components/schemas/{schema}"}}}}
+def _content(schema: str, types: tuple[str, ...] = (_JSON,)) -> dict[str, Any]:
+    described = {"schema": {"$ref": f"#/components/schemas/{schema}"}} if schema else {}
+    return {one: described if one == _JSON else {} for one in types}
 
 
 def page(described: dict[str, Any], models: list[str]) -> str:
