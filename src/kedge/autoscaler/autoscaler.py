@@ -220,7 +220,7 @@ class Autoscaler:
             now,
             self.traffic.last_second(now),
             max(in_flight, held),
-            watched_since=self.traffic.watched_since(now),
+            watched_since=self.traffic.complete_since,
             keep=keep,
         )
         if step.replicas != target.replicas:

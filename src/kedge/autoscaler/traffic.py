@@ -55,12 +55,16 @@ class Traffic:
 
     Args:
         record: told each key's values by whole seconds.
+
+    Attributes:
+        complete_since: since when every gateway has been heard of without a break, as `missing`
+            last saw it; None while one is not.
     """
 
     def __init__(self, record: Recorder) -> None:
         self._record = record
         self._gateways: dict[str, _Gateway] = {}
-        self._complete_since: float | None = None
+        self.complete_since: float | None = None
 
     @property
     def until(self) -> int | None:
@@ -113,9 +117,9 @@ class Traffic:
         elif silent:
             why = f"the gateway {silent[0]} does not report: no pod goes"
         if why:
-            self._complete_since = None
-        elif self._complete_since is None:
-            self._complete_since = now
+            self.complete_since = None
+        elif self.complete_since is None:
+            self.complete_since = now
         return why
 
     def _is_silent(self, gateway: _Gateway, now: float) -> bool:
@@ -123,7 +127,7 @@ class Traffic:
 
     def watched_since(self, now: float) -> float | None:
         """Since when every gateway has been heard of without a break."""
-        return None if self.missing(now) else self._complete_since
+        return None if self.missing(now) else self.complete_since
 
     def latest(self, key: str) -> Signal:
         """What was last said of a key, all gateways together."""
