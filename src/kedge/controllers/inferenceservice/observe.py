@@ -109,6 +109,11 @@ class Workload:
         return int(given) if given.isdigit() else 0
 
     @property
+    def last_failure(self) -> str:
+        """Why its pods could not start last; empty once one was ready."""
+        return str(self.annotations.get(names.LAST_FAILURE, ""))
+
+    @property
     def sized(self) -> Sized | None:
         """What it was given when requests moved to it last, while that is remembered."""
         whole, _, pods = self.annotations.get(names.SIZED, "").partition("/")
@@ -132,6 +137,9 @@ class Workload:
         request is held until there is a pod. Why there may be none is a cause, not a verdict.
         """
         if self.autoscaled and self.proven:
+            if self.replicas == 0 and self.last_failure:
+                message = f"{self.last_failure} The next request has it tried again."
+                return Verdict("False", "CannotStart", message)
             return READY
         if self.autoscaled and self.replicas == 0:
             message = f"No pod of {self.name} was ever ready, and it has none any more."

@@ -336,11 +336,14 @@ class _Pass:
         }
         for outcome in self.outcomes.values():
             for workload in outcome.all_workloads:
+                cause = causes.get(workload.name)
                 service = scope.activatable_service(workload.name)
                 if service is not None:
-                    cause = causes.get(workload.name)
                     told = {names.CANNOT_START: None if cause is None else cause.message}
                     await self.applier.annotate(SERVICE, service, told)
+                if workload.autoscaled and (cause is not None or workload.ready_pods):
+                    note = {names.LAST_FAILURE: None if cause is None else cause.message}
+                    await self.applier.annotate(DEPLOYMENT, workload.deployment, note)
 
     async def _clear_up(self, scope: Scope, mode: StandardMode | KnativeMode) -> None:
         """Delete what is not wanted any more, once nothing depends on it."""

@@ -256,7 +256,9 @@ class Scope:
         """Whether a request sent to it now is answered, be it after a wait."""
         if workload.ready_pods:
             return True
-        return workload.autoscaled and workload.proven and not self.fails(workload, component)
+        if not (workload.autoscaled and workload.proven) or self.fails(workload, component):
+            return False
+        return workload.replicas > 0 or not workload.last_failure
 
     def is_routed(self, service: str) -> bool:
         """Whether some route names a Service."""

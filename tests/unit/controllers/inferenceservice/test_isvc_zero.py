@@ -226,3 +226,28 @@ async def test_a_new_revision_of_a_service_at_zero_is_proven_first() -> None:
     assert await world.replicas(two) == await world.replicas(REVISION) == 0
     told = (await metadata(world, DEPLOYMENT, REVISION))["annotations"]
     assert told["serving.kedge.dev/reachability"] == "unreachable"
+
+
+@modes
+async def test_what_failed_to_wake_and_was_given_up_is_not_ready_until_it_works(mode: str) -> None:
+    world = await resting(mode)
+    world.asked = {DEPLOYMENTS[mode]: 1}
+    world.broken = lambda pod: crashed("OSError: the model's file is gone")
+    await world.settle("iris")
+    world.asked = {}
+    await world.settle("iris")
+    assert await world.replicas(DEPLOYMENTS[mode]) == 0
+    ready = await world.condition("iris")
+    assert ready["status"] == "False"
+    assert "the model's file is gone" in ready["message"]
+    assert "next request" in ready["message"]
+    # The gateway is to let that request in.
+    annotations = (await metadata(world, SERVICE, f"{DEPLOYMENTS[mode]}-private"))["annotations"]
+    assert names.CANNOT_START not in annotations
+    world.asked = {DEPLOYMENTS[mode]: 1}
+    world.broken = lambda pod: None
+    await world.settle("iris")
+    assert (await world.condition("iris"))["status"] == "True"
+    world.asked = {}
+    await world.settle("iris")
+    assert (await world.condition("iris"))["status"] == "True"
