@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -39,6 +40,31 @@ AFTER_WAKE = 0.15
 _BACKOFF = Backoff(initial=0.05, limit=1.0)
 
 
+_OPTIONS = (
+    ("grpc.use_local_subchannel_pool", 1),
+    # A leader whose machine is gone says nothing; it is noticed by that.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+)
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Where an autoscaler is.
+
+    Attributes:
+        target: `unix:PATH` or `host:port`.
+        token: the bearer token to show; empty for none.
+    """
+
+    target: str
+    token: str = ""
+
+
+Find = Callable[[], Awaitable[Peer]]
+"""Finds the autoscaler of now; raises `KedgeError` where there is none."""
+
+
 class Demand(Protocol):
     """What a gateway knows of its traffic."""
 
@@ -61,6 +87,7 @@ class SignalsClient:
     """Tells the autoscaler of one gateway's traffic.
 
     Args:
+        place: the autoscaler's unix socket, or how to find it, asked before each attempt.
         gateway: its name, the same after a restart.
         demand: what is told.
         count: reads what became of requests since it was last called; None where nobody counts.
@@ -68,14 +95,14 @@ class SignalsClient:
 
     def __init__(
         self,
-        socket: Path,
+        place: Path | Find,
         gateway: str,
         demand: Demand,
         *,
         count: Callable[[], Awaitable[dict[str, Count]]] | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        self._target = f"unix:{socket}"
+        self._find = _at(place) if isinstance(place, Path) else place
         self._gateway = gateway
         self._demand = demand
         self._count = count
@@ -111,15 +138,17 @@ class SignalsClient:
     async def _report(self) -> None:
         failures = 0
         while True:
+            failures += 1
             try:
-                async with grpc.aio.insecure_channel(
-                    self._target, options=[("grpc.use_local_subchannel_pool", 1)]
-                ) as channel:
-                    failures += 1
-                    stream = channel.stream_stream(METHOD, None, None)(None)
+                peer = await self._find()
+                shown = (("authorization", f"Bearer {peer.token}"),) if peer.token else ()
+                async with grpc.aio.insecure_channel(peer.target, options=_OPTIONS) as channel:
+                    stream = channel.stream_stream(METHOD, None, None)(None, metadata=shown)
                     await self._send(stream, Hello(self._gateway))
                     failures = 0
                     await self._talk(stream)
+            except KedgeError as error:
+                log.info("the autoscaler is not found: %s", error)
             except (grpc.RpcError, asyncio.InvalidStateError) as error:
                 log.info("the autoscaler is away: %s", _said(error))
             await self._clock.sleep(_BACKOFF.delay(max(1, failures)))
@@ -177,6 +206,13 @@ class SignalsClient:
 
     async def _send(self, stream: Stream, message: Message) -> None:
         await stream.write(encode(message))
+
+
+def _at(socket: Path) -> Find:
+    async def find() -> Peer:
+        return Peer(f"unix:{socket}")
+
+    return find
 
 
 def _said(error: Exception) -> str:

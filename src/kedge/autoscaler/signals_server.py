@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,15 +28,24 @@ class Listener(Protocol):
 
 
 class SignalsServer:
-    """Serves the streams on a unix socket.
+    """Serves the streams: on one machine on a unix socket, on Kubernetes on a port.
 
     Args:
         listener: told of every message, in order of arrival.
+        place: a unix socket, whose file mode says who may connect, or `host:port`.
+        token: gives the bearer token that clients must show; None asks for none.
     """
 
-    def __init__(self, listener: Listener, socket: Path) -> None:
+    def __init__(
+        self,
+        listener: Listener,
+        place: Path | str,
+        *,
+        token: Callable[[], Awaitable[str]] | None = None,
+    ) -> None:
         self._listener = listener
-        self._socket = socket
+        self._place = place
+        self._token = token
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -45,8 +55,11 @@ class SignalsServer:
         server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(service, {method: handler}),)
         )
-        self._socket.unlink(missing_ok=True)
-        server.add_insecure_port(f"unix:{self._socket}")
+        if isinstance(self._place, Path):
+            self._place.unlink(missing_ok=True)
+            server.add_insecure_port(f"unix:{self._place}")
+        else:
+            server.add_insecure_port(self._place)
         await server.start()
         try:
             await server.wait_for_termination()
@@ -56,6 +69,7 @@ class SignalsServer:
     async def _stream(self, requests: AsyncIterator[bytes], context: Any) -> None:
         gateway = ""
         try:
+            await self._admit(context)
             async for data in requests:
                 message = decode(data)
                 if gateway:
@@ -78,3 +92,15 @@ class SignalsServer:
             if gateway:
                 log.info("gateway %s is gone", gateway)
                 self._listener.disconnected(gateway)
+
+    async def _admit(self, context: Any) -> None:
+        """Send away who does not show the token."""
+        if self._token is None:
+            return
+        shown = dict(context.invocation_metadata() or ()).get("authorization", "")
+        if not hmac.compare_digest(shown.encode(), f"Bearer {await self._token()}".encode()):
+            log.warning("%s showed no valid token", context.peer())
+            await context.abort(
+                grpc.StatusCode.UNAUTHENTICATED,
+                "the token is not that of the Secret kedge-signals",
+            )

@@ -19,9 +19,26 @@ def controller(
     cluster_domain: Annotated[str, typer.Option(help="Domain of in-cluster names.")] = (
         "cluster.local"
     ),
+    address: Annotated[
+        str, typer.Option(envvar="POD_IP", help="Where gateways reach this process.")
+    ] = "127.0.0.1",
+    signals_port: Annotated[
+        int, typer.Option(help="Where gateways report their traffic; 0 for nowhere.")
+    ] = 9444,
+    metrics_port: Annotated[
+        int, typer.Option(help="Where health and metrics are; 0 for nowhere.")
+    ] = 9090,
 ) -> None:
     """Run Kedge's controllers against a Kubernetes cluster; several may run, one works."""
     from kedge.modes.kubernetes import ControllerSettings, run_operator
 
-    identity = f"{os.environ.get('POD_NAME') or socket.gethostname()}_{os.getpid()}"
-    run_operator(ControllerSettings(identity, namespace, cluster_domain, kubeconfig))
+    settings = ControllerSettings(
+        os.environ.get("POD_NAME") or socket.gethostname().replace("_", "-"),
+        address=address,
+        namespace=namespace,
+        cluster_domain=cluster_domain,
+        kubeconfig=kubeconfig,
+        signals_port=signals_port,
+        metrics_port=metrics_port,
+    )
+    raise typer.Exit(run_operator(settings))

@@ -14,7 +14,6 @@ from kedge.api.scheme import CONFIG_MAP, Kind
 from kedge.autoscaler import http as scaling_page
 from kedge.autoscaler.autoscaler import Autoscaler
 from kedge.autoscaler.signals_server import SignalsServer
-from kedge.autoscaler.wire import Counted, Message
 from kedge.cluster.base import EventType, Object
 from kedge.cluster.local.cluster import LocalCluster
 from kedge.cluster.local.http import Facade, Listeners
@@ -29,6 +28,7 @@ from kedge.controllers.inferenceservice.controller import InferenceServiceContro
 from kedge.modes.models import LocalModels
 from kedge.modes.part import notify, run_part
 from kedge.modes.seed import seed
+from kedge.modes.signals import Signals
 from kedge.reconcile import Informer
 from kedge.settings.local import LocalSettings
 from kedge.settings.serving import CONFIG_MAP_NAME, ServingConfig
@@ -61,25 +61,6 @@ class StoredConfig:
             self._config = ServingConfig.from_config_map(record.object)
             self._version = record.version
         return self._config
-
-
-class Signals:
-    """Who is told what gateways say: the autoscaler, but counts go to those who show them."""
-
-    def __init__(self, autoscaler: Autoscaler, telemetry: Telemetry) -> None:
-        self._autoscaler, self._telemetry = autoscaler, telemetry
-
-    def connected(self, gateway: str) -> None:
-        self._autoscaler.connected(gateway)
-
-    def disconnected(self, gateway: str) -> None:
-        self._autoscaler.disconnected(gateway)
-
-    def take(self, gateway: str, message: Message) -> None:
-        if isinstance(message, Counted):
-            self._telemetry.take(message.seconds, message.revisions)
-        else:
-            self._autoscaler.take(gateway, message)
 
 
 async def run_control(settings: LocalSettings) -> None:

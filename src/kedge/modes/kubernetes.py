@@ -1,21 +1,39 @@
 """`kedge controller`: the controllers and the autoscaler against a real Kubernetes.
 
 Several processes may run; the one that holds the Lease works. One that loses it ends, and is
-started anew by Kubernetes: what it had in memory is worth nothing then.
+started anew by Kubernetes: what it had in memory is worth nothing then. All of them answer for
+their health, and review what is applied.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import logging
+import os
+import signal
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from kedge.api.scheme import CONFIG_MAP
+from kedge.autoscaler import http as scaling_page
 from kedge.autoscaler.autoscaler import Autoscaler
+from kedge.autoscaler.leader import (
+    LEASE_NAME,
+    SIGNALS_PORT,
+    ensure_token,
+    make_identity,
+    read_token,
+)
+from kedge.autoscaler.signals_server import SignalsServer
 from kedge.cluster.base import Cluster, EventType, Object
 from kedge.cluster.kubernetes import KubernetesCluster
 from kedge.controllers.inferenceservice.controller import InferenceServiceController
+from kedge.modes.http import Health, HttpServer
+from kedge.modes.part import GC_THRESHOLDS
+from kedge.modes.signals import Signals
 from kedge.reconcile import Informer
 from kedge.reconcile.lease import Leadership
 from kedge.settings.serving import (
@@ -24,10 +42,15 @@ from kedge.settings.serving import (
     ConfigError,
     ServingConfig,
 )
+from kedge.telemetry import http as telemetry_page
+from kedge.telemetry.history import History
+from kedge.telemetry.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
-LEASE_NAME = "kedge-controller"
+METRICS_PORT = 9090
+_REST = 0.2
+"""Seconds between two looks at one service: what changes together is looked at together."""
 
 
 @dataclass(frozen=True)
@@ -35,16 +58,27 @@ class ControllerSettings:
     """One controller process.
 
     Attributes:
-        identity: of this process among its peers; others reach the leader by it.
+        name: of this process among its peers, the pod's name.
+        address: at which the gateways' processes reach it, the pod's address.
         namespace: where Kedge's own objects are.
         cluster_domain: domain of in-cluster names.
         kubeconfig: of the cluster; None in a pod, which has a service account.
+        signals_port: where gateways report; 0 has no such port.
+        metrics_port: where health and metrics are; 0 has no such port.
     """
 
-    identity: str
+    name: str
+    address: str = "127.0.0.1"
     namespace: str = DEFAULT_NAMESPACE
     cluster_domain: str = "cluster.local"
     kubeconfig: Path | None = None
+    signals_port: int = SIGNALS_PORT
+    metrics_port: int = METRICS_PORT
+
+    @property
+    def identity(self) -> str:
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return make_identity(self.name, f"{host}:{self.signals_port}", str(os.getpid()))
 
 
 class FollowedConfig:
@@ -79,15 +113,34 @@ class FollowedConfig:
             one.resync()
 
 
-def run_operator(settings: ControllerSettings) -> None:
+def run_operator(settings: ControllerSettings) -> int:
     """The process of `kedge controller`, until it is told to stop or loses the Lease."""
     import uvloop
 
-    async def main() -> None:
-        async with _connect(settings) as cluster:
-            await run_controller(cluster, settings)
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=os.environ.get("KEDGE_LOG_LEVEL", "INFO").upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
 
-    uvloop.run(main())
+    async def main() -> int:
+        task = asyncio.ensure_future(_connect_and_run(settings))
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, task.cancel)
+        try:
+            await task
+        except asyncio.CancelledError:
+            return 0
+        return 1
+
+    gc.set_threshold(*GC_THRESHOLDS)
+    return uvloop.run(main())
+
+
+async def _connect_and_run(settings: ControllerSettings) -> None:
+    async with _connect(settings) as cluster:
+        await run_controller(cluster, settings)
 
 
 def _connect(settings: ControllerSettings) -> KubernetesCluster:
@@ -99,20 +152,43 @@ def _connect(settings: ControllerSettings) -> KubernetesCluster:
 async def run_controller(cluster: Cluster, settings: ControllerSettings) -> None:
     """Until cancelled, or until the Lease is lost."""
     leadership = Leadership(cluster, LEASE_NAME, settings.namespace, settings.identity)
+    health = Health()
+    await ensure_token(cluster, settings.namespace)
 
-    async def work() -> None:
-        config = FollowedConfig(cluster, settings.namespace)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(config.informer.run())
-            await config.informer.synced.wait()
-            services = InferenceServiceController(
-                cluster,
-                config,
-                cluster_domain=settings.cluster_domain,
-                namespace=settings.namespace,
+    async with contextlib.AsyncExitStack() as stack:
+        if settings.metrics_port:
+            server = HttpServer(health, settings.metrics_port)
+            await stack.enter_async_context(server.running())
+        await leadership.run(lambda: _lead(cluster, settings, health))
+
+
+async def _lead(cluster: Cluster, settings: ControllerSettings, health: Health) -> None:
+    """What only the holder of the Lease does."""
+    config = FollowedConfig(cluster, settings.namespace)
+    autoscaler = Autoscaler(cluster, namespace=settings.namespace)
+    telemetry = Telemetry(cluster, History(Path(":memory:")))
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(config.informer.run())
+        await config.informer.synced.wait()
+        services = InferenceServiceController(
+            cluster,
+            config,
+            cluster_domain=settings.cluster_domain,
+            namespace=settings.namespace,
+            rest=_REST,
+        )
+        config.tell(services)
+        tasks.create_task(services.run())
+        tasks.create_task(autoscaler.run())
+        tasks.create_task(telemetry.run())
+        if settings.signals_port:
+            signals = SignalsServer(
+                Signals(autoscaler, telemetry),
+                f"[::]:{settings.signals_port}",
+                token=read_token(cluster, settings.namespace),
             )
-            config.tell(services)
-            tasks.create_task(services.run())
-            tasks.create_task(Autoscaler(cluster, namespace=settings.namespace).run())
-
-    await leadership.run(work)
+            tasks.create_task(signals.run())
+        health.lead(
+            scaling_page.make_app(autoscaler),
+            telemetry_page.make_app(telemetry, autoscaler.describe),
+        )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
-from kedge.autoscaler.signals_client import SignalsClient
+from kedge.autoscaler.leader import NoLeader
+from kedge.autoscaler.signals_client import Peer, SignalsClient
 from kedge.autoscaler.signals_server import SignalsServer
 from kedge.autoscaler.wire import (
     Count,
@@ -179,3 +181,50 @@ async def test_who_does_not_say_who_it_is_is_sent_away(heard: Heard, tmp_path: P
             assert await stream.code() is code
     assert not heard.said
     await stop(server)
+
+
+async def test_over_tcp_who_shows_the_token_is_heard(heard: Heard) -> None:
+    place = f"127.0.0.1:{free_port()}"
+    token = "right"
+
+    async def wanted() -> str:
+        return token
+
+    async def find() -> Peer:
+        return Peer(place, "right")
+
+    async def find_wrongly() -> Peer:
+        return Peer(place, "wrong")
+
+    server = asyncio.create_task(SignalsServer(heard, place, token=wanted).run())
+    stranger = asyncio.create_task(SignalsClient(find_wrongly, "stranger", Meter()).run())
+    client = asyncio.create_task(SignalsClient(find, "one", Meter()).run())
+    await heard.until(lambda: bool(heard.reports()))
+    assert {gateway for gateway, _ in heard.said} == {"one"}
+    for task in (client, stranger, server):
+        await stop(task)
+
+
+async def test_a_leader_is_looked_for_until_there_is_one(heard: Heard) -> None:
+    place = f"127.0.0.1:{free_port()}"
+    asked = 0
+
+    async def find() -> Peer:
+        nonlocal asked
+        asked += 1
+        if asked < 3:
+            raise NoLeader("nobody leads")
+        return Peer(place)
+
+    server = asyncio.create_task(SignalsServer(heard, place).run())
+    client = asyncio.create_task(SignalsClient(find, "one", Meter()).run())
+    await heard.until(lambda: bool(heard.reports()))
+    for task in (client, server):
+        await stop(task)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
