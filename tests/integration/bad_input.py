@@ -160,7 +160,7 @@ ROWS_V1: list[tuple[str, bytes]] = [
     ("text for numbers", post(IRIS_V1, {"instances": [["a", "b", "c", "d"]]})),
     ("null for a number", post(IRIS_V1, {"instances": [[1, 2, 3, None]]})),
     ("objects of unknown columns", post(IRIS_V1, {"instances": [{"a": 1}]})),
-    ("objects that are objects", post(IRIS_V1, {"instances": [{"a": {"b": 1}}]})),
+    ("objects that are objects", post(IRIS_V1, {"instances": [{"a": {"b": {"c": 1}}}]})),
     ("NaN", post(V1, '{"instances": [[NaN]]}')),
     ("integer of 5,000 digits", post(IRIS_V1, '{"instances": [[1, 2, 3, ' + "9" * 5000 + "]]}")),
     ("unknown model", post("/v1/models/no:predict", {"instances": []})),

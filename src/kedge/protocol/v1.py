@@ -143,11 +143,13 @@ def _ragged(listed: list[Any]) -> str:
 
 
 def _columns(listed: list[Any], wanted: Sequence[str] | None) -> Columns:
-    """Objects with scalar values are one row each; with lists they hold a column each."""
+    """Objects with scalar values are one row each; with lists they hold a column each.
+
+    A column may also be an object of its rows' labels, as pandas writes a frame.
+    """
+    listed = [_unlabelled(row, index) for index, row in enumerate(listed)]
     names: dict[str, None] = {}
-    for index, row in enumerate(listed):
-        if not isinstance(row, dict):
-            raise InvalidInput(f"instances[{index}] is not an object as the first is.")
+    for row in listed:
         names.update(dict.fromkeys(row))
     names = dict.fromkeys(wanted) if wanted is not None else names
     values: dict[str, list[Any]] = {name: [] for name in names}
@@ -159,14 +161,29 @@ def _columns(listed: list[Any], wanted: Sequence[str] | None) -> Columns:
     return Columns(values)
 
 
-def _height(row: dict[str, Any], index: int) -> int:
-    heights = {len(value) for value in row.values() if isinstance(value, list)}
-    for name, value in row.items():
-        if isinstance(value, dict):
+def _unlabelled(row: Any, index: int) -> dict[str, Any]:
+    """The row, with a list for each column that is an object of labels: all of the same ones."""
+    if not isinstance(row, dict):
+        raise InvalidInput(f"instances[{index}] is not an object as the first is.")
+    labelled = {name: value for name, value in row.items() if isinstance(value, dict)}
+    if not labelled:
+        return row
+    labels = next(iter(labelled.values())).keys()
+    for name, value in labelled.items():
+        if any(isinstance(cell, dict | list) for cell in value.values()):
             raise InvalidInput(
                 f"instances[{index}] has an object in column '{name}', where a number or a text "
                 "belongs."
             )
+        if value.keys() != labels:
+            raise InvalidInput(
+                f"instances[{index}] has other row labels in column '{name}' than in the first."
+            )
+    return row | {name: [value[one] for one in labels] for name, value in labelled.items()}
+
+
+def _height(row: dict[str, Any], index: int) -> int:
+    heights = {len(value) for value in row.values() if isinstance(value, list)}
     if len(heights) > 1:
         raise InvalidInput(f"instances[{index}] has columns of different lengths.")
     return heights.pop() if heights else 1
