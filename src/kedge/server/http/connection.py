@@ -228,9 +228,10 @@ class Connection(HttpToolsProtocol):
             if cycle is None or cycle.response_complete:
                 end = data.find(b"\r\n\r\n")
                 head = self._shared.heads.find(data[:end])
-                if head is not None and self._receive_whole(head, data, end + 4):
+                if head is None:
+                    self._first = data[:end] if end > 0 else b""
+                elif self._receive_whole(head, data, end + 4):
                     return
-                self._first = data[:end] if end > 0 else b""
         self._fed = len(data)
         try:
             self.parser.feed_data(data)
