@@ -26,6 +26,7 @@ from benchmarks.server.payloads import Materials
 CLIENTS = (1, 64)
 SLICE = 256
 SLICES = 120
+SECONDS = 6.0
 _QUIET = 0.1
 """Share of the slices that count: the others were disturbed by what else the machine did."""
 
@@ -156,6 +157,15 @@ class Drive:
         return (perf_counter() - began) / (rounds * len(self._wires)) * 1e6
 
 
+def turns() -> Iterator[int]:
+    """So many, or as many as there is time for."""
+    end = perf_counter() + SECONDS
+    for turn in range(SLICES):
+        yield turn
+        if perf_counter() > end:
+            return
+
+
 def quiet(values: list[float]) -> float:
     values = sorted(values)
     return statistics.mean(values[: max(1, int(len(values) * _QUIET))])
@@ -172,9 +182,10 @@ async def measure(folder: Path, clients: int, requests: list[bytes]) -> dict[str
     server._log._write = lambda text: None
     async with server.running([sklearn.make("iris", folder, options)]):
         drive = Drive(server, clients, requests)
-        whole = quiet([await drive.slice() for _ in range(SLICES)])
+        whole = quiet([await drive.slice() for _ in turns()])
         by_stage: list[dict[str, float]] = []
-        for _ in range(SLICES):
+        cost = timer_cost()
+        for _ in turns():
             timers = Timers()
             with timing(timers):
                 timed = Drive(server, clients, requests)
@@ -183,35 +194,44 @@ async def measure(folder: Path, clients: int, requests: list[bytes]) -> dict[str
                     timers.spent[stage], timers.calls[stage] = 0.0, 0
                 took = await timed.slice()
             count = max(1, SLICE // clients) * clients
-            by_stage.append(stages(timers, took, whole, count))
-    by_stage.sort(key=lambda one: one["with timers"])
+            by_stage.append(stages(timers, took, count, cost))
+    by_stage.sort(key=lambda one: one["whole"])
     calm = by_stage[: max(1, int(len(by_stage) * _QUIET))]
     found = {key: statistics.mean(one[key] for one in calm) for key in calm[0]}
-    del found["with timers"]
-    rest = whole - sum(found.values())
-    return {**found, "between": rest, "whole": whole}
+    return {**found, "whole, without timers": whole}
 
 
-def stages(timers: Timers, took: float, whole: float, count: int) -> dict[str, float]:
-    """µs per request by stage, less the timers' own, which is shared out by calls."""
-    calls = sum(timers.calls.values())
-    inner = timer_cost()
+def stages(timers: Timers, took: float, count: int, cost: tuple[float, float]) -> dict[str, float]:
+    """µs per request by stage, less the timers' own."""
+    inner, outer = cost
     found = {
         stage: (spent * 1e6 - timers.calls[stage] * inner) / count
         for stage, spent in timers.spent.items()
     }
-    found["with timers"] = took
-    assert calls, "nothing was timed"
-    return found
+    whole = took - sum(timers.calls.values()) * outer / count
+    return {**found, "between": whole - sum(found.values()), "whole": whole}
 
 
-def timer_cost() -> float:
-    """µs that one timed call adds to what it times."""
-    timers = Timers()
-    nothing = timers.timed("nothing", lambda: None)
-    for _ in range(2000):
-        nothing()
-    return timers.spent["nothing"] / 2000 * 1e6
+def timer_cost(calls: int = 200, trials: int = 100) -> tuple[float, float]:
+    """µs that a timer adds to what it times, and to the whole; undisturbed."""
+
+    def nothing() -> None:
+        return
+
+    inner, outer, bare = [], [], []
+    for _ in range(trials):
+        timers = Timers()
+        timed = timers.timed("nothing", nothing)
+        began = perf_counter()
+        for _ in range(calls):
+            timed()
+        between = perf_counter()
+        for _ in range(calls):
+            nothing()
+        bare.append(perf_counter() - between)
+        outer.append(between - began)
+        inner.append(timers.spent["nothing"])
+    return min(inner) / calls * 1e6, (min(outer) - min(bare)) / calls * 1e6
 
 
 def budget() -> dict[str, dict[str, float]]:
