@@ -40,6 +40,8 @@ gateway does).
 | --- | --- |
 | `KSERVE_LOGLEVEL` | Level of the server's own lines; `INFO` unless set |
 | `KEDGE_BIND_ADDRESS` | Where to listen in place of every address |
+| `KEDGE_READY_SOCKET`, `KEDGE_READY_NAME` | A datagram socket that is told once requests are \
+answered, and what this server is called there; `kedge up` sets both, in every container |
 | `KEDGE_TERMINATION_LOG` | A file for the one line that tells why the server did not start |
 | `INFERENCE_SERVICE_NAME` | Name of the service in events and traces |
 | `PREDICT_PROBA` | `true`: classifiers answer probabilities |
