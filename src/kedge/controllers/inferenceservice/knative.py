@@ -16,10 +16,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from kedge.api.scheme import DEPLOYMENT, SERVICE
+from kedge.api.inferenceservice.scaler import Scaler
+from kedge.api.scheme import DEPLOYMENT, HORIZONTAL_POD_AUTOSCALER, SERVICE
 from kedge.cluster.base import Object
 from kedge.controllers.inferenceservice import gradual, names
 from kedge.controllers.inferenceservice.children import scaling
+from kedge.controllers.inferenceservice.children.autoscaler import make_revision_autoscaler
 from kedge.controllers.inferenceservice.children.httproute import (
     Backend,
     make_single_route,
@@ -75,6 +77,11 @@ class KnativeMode:
         await self.applier.apply(
             SERVICE, make_gateway_service(self.plan, component.name, component.labels)
         )
+        if scaling.scaler(self.plan, component) is Scaler.HPA:
+            hpa = make_revision_autoscaler(self.plan, component, newest.name)
+            await self.applier.apply(HORIZONTAL_POD_AUTOSCALER, hpa)
+            for name in revisions.workloads:
+                self.applier.keep(HORIZONTAL_POD_AUTOSCALER, name)
         outcome = Outcome(component, newest, list(revisions.workloads.values()))
         outcome.started = started
         outcome.activatable = scaling.is_activatable(self.plan, component)

@@ -6,12 +6,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 
+from kedge.api.inferenceservice.scaler import Scaler
 from kedge.api.scheme import DEPLOYMENT
 from kedge.cluster.base import Object
 from kedge.controllers.inferenceservice import names
 from kedge.controllers.inferenceservice.children.autoscaler import (
     make_autoscaler,
     make_collector,
+    make_revision_autoscaler,
 )
 from kedge.controllers.inferenceservice.children.deployment import (
     make_deployment,
@@ -23,7 +25,7 @@ from kedge.controllers.inferenceservice.children.httproute import (
     make_routes,
     make_single_route,
 )
-from kedge.controllers.inferenceservice.children.scaling import initial_replicas
+from kedge.controllers.inferenceservice.children.scaling import initial_replicas, scaler
 from kedge.controllers.inferenceservice.children.service import (
     make_gateway_service,
     make_node_services,
@@ -65,6 +67,8 @@ def objects_at_rest(plan: ServicePlan) -> Iterator[Object]:
 
 def _knative(plan: ServicePlan, component: Component, backends: Backends) -> Iterator[Object]:
     yield _counted(make_revision(plan, component, 1), initial_replicas(plan, component))
+    if scaler(plan, component) is Scaler.HPA:
+        yield make_revision_autoscaler(plan, component, names.revision(component.name, 1))
     service = make_revision_service(plan, component, names.revision(component.name, 1))
     yield service
     yield make_gateway_service(plan, component.name, component.labels)

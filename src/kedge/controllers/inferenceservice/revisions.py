@@ -59,9 +59,7 @@ class Revisions:
         number, existing = await self._place_of(wanted)
         pins = await self._pins(number)
         deployment = make_revision(self.plan, self.component, number, pins)
-        live = await self.applier.ensure_deployment(
-            deployment, self._replicas, only_raise=scaling.is_autoscaled(self.plan, self.component)
-        )
+        live = await self.applier.ensure_deployment(deployment, self._replicas, only_raise=True)
         workload = self.scope.workload(live)
         self.newest = workload.name
         self.workloads[workload.name] = workload

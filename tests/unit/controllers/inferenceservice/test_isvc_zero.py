@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.unit.controllers.inferenceservice.world import World, crashed, isvc, make_world
+from tests.unit.controllers.inferenceservice.world import NS, World, crashed, isvc, make_world
 
-from kedge.api.scheme import DEPLOYMENT, HORIZONTAL_POD_AUTOSCALER, SERVICE
+from kedge.api.scheme import DEPLOYMENT, HORIZONTAL_POD_AUTOSCALER, INFERENCE_SERVICE, SERVICE
 from kedge.cluster.base import Object
 from kedge.controllers.inferenceservice import names
 
@@ -251,3 +251,46 @@ async def test_what_failed_to_wake_and_was_given_up_is_not_ready_until_it_works(
     world.asked = {}
     await world.settle("iris")
     assert (await world.condition("iris"))["status"] == "True"
+
+
+async def test_a_horizontal_autoscaler_in_knative_mode() -> None:
+    world = await make_world()
+    kind, obj = isvc(mode="Knative")
+    obj["metadata"]["annotations"] |= {
+        "autoscaling.knative.dev/class": "hpa.autoscaling.knative.dev",
+        "autoscaling.knative.dev/target": "70",
+    }
+    obj["spec"]["predictor"] |= {"minReplicas": 2, "maxReplicas": 5}
+    await world.add((kind, obj))
+    await world.settle("iris")
+    labels = (await metadata(world, DEPLOYMENT, REVISION))["labels"]
+    assert names.AUTOSCALED not in labels
+    spec = (await world.get(HORIZONTAL_POD_AUTOSCALER, REVISION))["spec"]
+    assert spec["scaleTargetRef"]["name"] == REVISION
+    assert (spec["minReplicas"], spec["maxReplicas"]) == (2, 5)
+    assert spec["metrics"][0]["resource"]["target"]["averageUtilization"] == 70
+    assert await world.replicas(REVISION) == 2
+    await world.edit("iris", model={"storageUri": "file:///models/two"})
+    await world.settle("iris")
+    assert await world.replicas(REVISION) == 0
+    assert await world.replicas("iris-predictor-00002") == 2
+
+
+async def test_a_canary_of_a_service_at_zero() -> None:
+    world = await resting("Standard")
+    canary = {
+        "predictor": {"name": "blue", "model": {"storageUri": "file:///models/blue"}},
+        "trafficPercent": 25,
+    }
+    patch = {"spec": {"canary": [canary]}}
+    await world.cluster.patch(INFERENCE_SERVICE, "iris", patch, namespace=NS)
+    await world.settle("iris")
+    assert await world.replicas("iris-blue-predictor") == 0
+    assert await world.weights("iris") == {
+        "iris-predictor-private": 75, "iris-blue-predictor-private": 25,
+    }  # fmt: skip
+    status = await world.status("iris")
+    assert status["canaryStatuses"] == [{"name": "blue", "ready": True, "trafficPercent": 25}]
+    assert (await world.condition("iris"))["status"] == "True"
+    service = await metadata(world, SERVICE, "iris-blue-predictor-private")
+    assert service["labels"]["serving.kedge.dev/activation"] == "true"

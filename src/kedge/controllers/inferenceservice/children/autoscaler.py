@@ -21,6 +21,7 @@ OTEL_COLLECTOR = Kind(
     status=True,
 )  # fmt: skip
 _DEFAULT_CPU = 80
+_NO_LIMIT = 2**31 - 1
 _DEFAULT_SCALER = "keda-otel-scaler.keda.svc:4318"
 
 
@@ -32,6 +33,23 @@ def make_autoscaler(plan: ServicePlan, component: Component) -> tuple[Kind, Obje
     if who is Scaler.KEDA:
         return SCALED_OBJECT, _make_scaled_object(plan, component)
     return None
+
+
+def make_revision_autoscaler(plan: ServicePlan, component: Component, revision: str) -> Object:
+    """The HorizontalPodAutoscaler of a revision, where the class asks for one in Knative mode."""
+    given = component.annotations
+    metric = given.get(f"{names.AUTOSCALING}/metric") or component.spec.get("scaleMetric") or "cpu"
+    target = given.get(f"{names.AUTOSCALING}/target") or component.spec.get("scaleTarget")
+    percent = int(str(target)) if str(target or "").isdigit() else _DEFAULT_CPU
+    least = max(component.min_replicas, 1)
+    hpa = make_object(HORIZONTAL_POD_AUTOSCALER, plan.isvc, revision, labels=component.labels)
+    hpa["spec"] = {
+        "scaleTargetRef": {**_target(component), "name": revision},
+        "minReplicas": least,
+        "maxReplicas": max(int(component.spec.get("maxReplicas") or _NO_LIMIT), least),
+        "metrics": [_utilization(str(metric), percent)],
+    }
+    return hpa
 
 
 def bounds(component: Component, fewest: int) -> tuple[int, int]:
