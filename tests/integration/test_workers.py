@@ -482,6 +482,7 @@ def large_forest(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.timeout(300)
 def test_two_workers_share_the_model_s_memory(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     folder.mkdir()

@@ -14,7 +14,7 @@ from kedge.protocol.v1 import Columns
 def columns(*listed: Any, wanted: list[str] | None = None) -> dict[str, list[Any]]:
     found = v1.rows({"inputs": list(listed)}, wanted)
     assert isinstance(found, Columns)
-    return found.values
+    return dict(found.values)
 
 
 def test_labelled_cells_are_rows() -> None:
