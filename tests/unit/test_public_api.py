@@ -62,15 +62,16 @@ def test_everything_public_is_documented() -> None:
     assert inspect.getdoc(kedge.run)
 
 
-def test_importing_kedge_is_quick_and_light() -> None:
+def test_importing_kedge_is_light() -> None:
+    """What makes it quick: next to nothing is imported until it is used."""
     script = (
-        "import sys, time; began = time.perf_counter(); import kedge;"
-        "print(time.perf_counter() - began);"
-        "print(sorted({'numpy', 'grpc', 'aiohttp', 'typer', 'sklearn'} & set(sys.modules)))"
+        "import sys; before = set(sys.modules); import kedge; more = set(sys.modules) - before;"
+        "print(len(more));"
+        "print(sorted({'numpy', 'grpc', 'aiohttp', 'typer', 'sklearn'} & more))"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
-    seconds, heavy = done.stdout.splitlines()
+    modules, heavy = done.stdout.splitlines()
     assert heavy == "[]"
-    assert float(seconds) < 0.05
+    assert int(modules) < 100
