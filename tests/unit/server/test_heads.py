@@ -164,3 +164,31 @@ def test_a_known_head_is_what_the_parser_read(parts: list[bytes]) -> None:
     found = heads.find(raw)
     assert found is None or (b"\n\n" not in raw and b"\n\r\n" not in raw)
     assert heads.find(raw + b"x") is None
+
+
+class Joined(Doubler):
+    """Its requests are computed together."""
+
+    independent_rows = True
+
+
+async def test_requests_that_are_joined_are_answered_with_their_own_rows() -> None:
+    server = ModelServer(latency_log=False)
+    server._shared.tick(0.0, b"now")
+    await server.repository.start(Joined("joined"))
+    wires = [Wire(server) for _ in range(3)]
+    for number, wire in enumerate(wires):
+        tensor = {"name": "x", "shape": [1, 2], "datatype": "FP64", "data": [number, 0.5]}
+        body = orjson.dumps({"id": f"id {number}", "inputs": [tensor]})
+        head = f"POST /v2/models/joined/infer HTTP/1.1\r\ncontent-length: {len(body)}\r\n\r\n"
+        assert not wire.send(head.encode() + body)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    for number, wire in enumerate(wires):
+        answer = orjson.loads(wire.transport.take().partition(b"\r\n\r\n")[2])
+        output = {"name": "output-0", "shape": [1, 2], "datatype": "FP64"}
+        assert answer["outputs"] == [{**output, "data": [number * 2.0, 1.0]}]
+        assert answer["id"] == f"id {number}"
+    metrics = server.repository.find("joined").metrics
+    assert metrics.batch_requests.total == 3
+    assert metrics.requests["v2", 200] == 3

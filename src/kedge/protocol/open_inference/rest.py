@@ -227,11 +227,16 @@ def response_head(response: InferResponse) -> dict[str, Any]:
 
 
 def encode_results(
-    name: str, version: str, request: InferRequest, results: Mapping[str, Array]
+    name: str,
+    version: str,
+    request: InferRequest,
+    results: Mapping[str, Array],
+    *,
+    most: int = 1 << 62,
 ) -> bytes | None:
     """What `encode_response` writes of a model's arrays, without tensors in between.
 
-    None where it takes more: binary outputs, or arrays that hold no numbers.
+    None where it takes more: binary outputs, arrays that hold no numbers, or more than `most`.
     """
     if request.outputs is not None or request.parameters:
         return None
@@ -239,6 +244,8 @@ def encode_results(
     for output, array in results.items():
         dtype = array.dtype
         if dtype.kind not in _NUMBERS or not dtype.isnative or not array.ndim:
+            return None
+        if array.size > most:
             return None
         opening, ending = _around_rows(output, dtype, array.shape[1:])
         pieces.append(

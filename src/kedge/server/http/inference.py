@@ -20,7 +20,7 @@ from kedge.server.http import cloudevents
 from kedge.server.http.cloudevents import Event
 from kedge.server.http.heads import LENGTH, Facts, Fields, Headers, Target
 from kedge.server.http.reply import BINARY, JSON, Reply, error_reply, named
-from kedge.server.http.slices import is_large, json_pieces, response_pieces
+from kedge.server.http.slices import ELEMENTS, is_large, json_pieces, response_pieces
 from kedge.server.limits import Limits
 from kedge.server.log import logger
 from kedge.server.model import ArrayModel, Model, RequestHeaders
@@ -188,9 +188,14 @@ class Call:
         try:
             if job.error is not None:
                 raise job.error
-            if job.answer is None and self.target.protocol == "v2" and not is_large(job.results):
-                model = self.entry.model
-                body = rest.encode_results(model.name, model.version, job.payload, job.results)
+            if job.answer is None and self.target.protocol == "v2":
+                body = rest.encode_results(
+                    self.entry.model.name,
+                    self.entry.model.version,
+                    job.payload,
+                    job.results,
+                    most=ELEMENTS,
+                )
                 if body is not None:
                     return self._good([body])
             return self.encode(job.payload, job.given())

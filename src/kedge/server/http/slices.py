@@ -7,13 +7,13 @@ pieces say together is what one call of the encoder would have said.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import orjson
 
 from kedge.protocol import v1
-from kedge.protocol.datatypes import Array, array_to_json, array_to_raw
+from kedge.protocol.datatypes import Array, array_to_blob, array_to_json
 from kedge.protocol.inference import InferRequest, InferResponse, Tensor
 from kedge.protocol.open_inference import rest
 
@@ -134,7 +134,7 @@ def _response(
         }
         raw = bool(binary) and binary.get(tensor.name, binary.get(""))
         if raw:
-            blobs.append(array_to_raw(tensor.array, tensor.datatype))
+            blobs.append(cast(bytes, array_to_blob(tensor.array, tensor.datatype)))
             one["parameters"] = {**tensor.parameters, "binary_data_size": len(blobs[-1])}
         elif tensor.parameters:
             one["parameters"] = tensor.parameters
