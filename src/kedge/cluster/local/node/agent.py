@@ -41,6 +41,7 @@ from kedge.settings.node import NodeSettings
 log = logging.getLogger(__name__)
 
 _HEARTBEAT = 60.0
+_BETWEEN_WRITES = 2.0
 _ROTATION = 10.0
 _REFRESH = 60.0
 TEMPLATES_ANNOTATION = "serving.kedge.dev/templates"
@@ -196,6 +197,7 @@ class NodeAgent:
                 await self._write_node()
                 failures = 0
                 self._host.templates.changed.clear()
+                await self._clock.sleep(_BETWEEN_WRITES)
                 await wait_until(self._host.templates.changed, self._clock, _HEARTBEAT)
             except (ApiError, OSError) as error:
                 failures += 1

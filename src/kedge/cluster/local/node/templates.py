@@ -126,6 +126,7 @@ class Templates:
                 log.warning("template of %s: %s", warm.imported.runtime, error)
             else:
                 warm.forks += 1
+                self.changed.set()
                 return sandbox
         return await self._sandboxes.create(uid, memory_volumes)
 
