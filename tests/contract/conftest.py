@@ -1,7 +1,8 @@
 """Every backend that must keep the contract of `kedge.cluster.base`, one after the other.
 
 A real Kubernetes API server takes part where `KEDGE_TEST_KUBECONFIG` names a kubeconfig of a whole
-cluster, or `KUBEBUILDER_ASSETS` a folder with `etcd` and `kube-apiserver`.
+cluster, or `KUBEBUILDER_ASSETS` a folder with `etcd`, `kube-apiserver` and, for what collects
+garbage, `kube-controller-manager`.
 """
 
 from __future__ import annotations
@@ -65,7 +66,10 @@ def kubeconfig() -> Iterator[Path]:
     if given:
         yield Path(given)
     elif assets:
-        with tempfile.TemporaryDirectory() as folder, ApiServer(Path(assets), Path(folder)) as it:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            ApiServer(Path(assets), Path(folder), controllers=_has_controllers()) as it,
+        ):
             yield it.kubeconfig
     else:
         pytest.skip("neither KEDGE_TEST_KUBECONFIG nor KUBEBUILDER_ASSETS names an API server")
@@ -84,8 +88,7 @@ async def backend(
     if request.param == "kubernetes":
         path = request.getfixturevalue("kubeconfig")
         async with KubernetesCluster.from_kubeconfig(path) as real:
-            whole = "KEDGE_TEST_KUBECONFIG" in os.environ
-            yield Backend("kubernetes", real, has_controllers=whole, is_local=False)
+            yield Backend("kubernetes", real, has_controllers=_has_controllers(), is_local=False)
         return
     folder = tmp_path_factory.mktemp("backend")
     async with AsyncExitStack() as stack:
@@ -102,6 +105,12 @@ async def backend(
                 _reached(local, folder, certificate, request.param)
             )
         yield Backend(request.param, cluster)
+
+
+def _has_controllers() -> bool:
+    """Whether the real API server comes with Kubernetes' own controllers."""
+    assets = Path(os.environ.get("KUBEBUILDER_ASSETS", ""))
+    return "KEDGE_TEST_KUBECONFIG" in os.environ or (assets / "kube-controller-manager").exists()
 
 
 @asynccontextmanager

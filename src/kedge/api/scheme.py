@@ -135,6 +135,13 @@ GATEWAY = Kind(
     f"{_API}.gateway.types:Gateway", short_names=("gtw",), status=True,
 )  # fmt: skip
 
+VALIDATING_WEBHOOK_CONFIGURATION = Kind(
+    "admissionregistration.k8s.io", "v1", "ValidatingWebhookConfiguration",
+    "validatingwebhookconfigurations",
+    "lightkube.models.admissionregistration_v1:ValidatingWebhookConfiguration", namespaced=False,
+)  # fmt: skip
+"""Only on Kubernetes: one machine's own API needs no telling."""
+
 KINDS: tuple[Kind, ...] = (
     NAMESPACE, NODE, POD, SERVICE, ENDPOINTS, SECRET, CONFIG_MAP, SERVICE_ACCOUNT,
     PERSISTENT_VOLUME_CLAIM, EVENT, ENDPOINT_SLICE, DEPLOYMENT, REPLICA_SET,

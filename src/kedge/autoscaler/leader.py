@@ -16,8 +16,9 @@ from kedge.autoscaler.signals_client import Find, Peer
 from kedge.cluster.base import Cluster, Object
 from kedge.cluster.errors import AlreadyExists, NotFound
 from kedge.lib.errors import KedgeError
+from kedge.settings.installation import CONTROLLER
 
-LEASE_NAME = "kedge-controller"
+LEASE_NAME = CONTROLLER
 TOKEN_SECRET = "kedge-signals"
 """Secret whose key `token` gateways show to the autoscaler."""
 SIGNALS_PORT = 9444

@@ -28,6 +28,9 @@ def controller(
     metrics_port: Annotated[
         int, typer.Option(help="Where health and metrics are; 0 for nowhere.")
     ] = 9090,
+    webhook_port: Annotated[
+        int, typer.Option(help="Where the API server has objects reviewed; 0 for nowhere.")
+    ] = 9443,
 ) -> None:
     """Run Kedge's controllers against a Kubernetes cluster; several may run, one works."""
     from kedge.modes.kubernetes import ControllerSettings, run_operator
@@ -40,5 +43,6 @@ def controller(
         kubeconfig=kubeconfig,
         signals_port=signals_port,
         metrics_port=metrics_port,
+        webhook_port=webhook_port,
     )
     raise typer.Exit(run_operator(settings))

@@ -34,8 +34,10 @@ from kedge.controllers.inferenceservice.controller import InferenceServiceContro
 from kedge.modes.http import Health, HttpServer
 from kedge.modes.part import GC_THRESHOLDS
 from kedge.modes.signals import Signals
+from kedge.modes.webhook import Webhook
 from kedge.reconcile import Informer
 from kedge.reconcile.lease import Leadership
+from kedge.settings.installation import WEBHOOK_PORT
 from kedge.settings.serving import (
     CONFIG_MAP_NAME,
     DEFAULT_NAMESPACE,
@@ -65,6 +67,7 @@ class ControllerSettings:
         kubeconfig: of the cluster; None in a pod, which has a service account.
         signals_port: where gateways report; 0 has no such port.
         metrics_port: where health and metrics are; 0 has no such port.
+        webhook_port: where the API server has reviewed what is applied; 0 has no such port.
     """
 
     name: str
@@ -74,6 +77,7 @@ class ControllerSettings:
     kubeconfig: Path | None = None
     signals_port: int = SIGNALS_PORT
     metrics_port: int = METRICS_PORT
+    webhook_port: int = WEBHOOK_PORT
 
     @property
     def identity(self) -> str:
@@ -153,23 +157,28 @@ async def run_controller(cluster: Cluster, settings: ControllerSettings) -> None
     """Until cancelled, or until the Lease is lost."""
     leadership = Leadership(cluster, LEASE_NAME, settings.namespace, settings.identity)
     health = Health()
-    await ensure_token(cluster, settings.namespace)
-
+    config = FollowedConfig(cluster, settings.namespace)
     async with contextlib.AsyncExitStack() as stack:
+        following = asyncio.ensure_future(config.informer.run())
+        stack.callback(following.cancel)
         if settings.metrics_port:
             server = HttpServer(health, settings.metrics_port)
             await stack.enter_async_context(server.running())
-        await leadership.run(lambda: _lead(cluster, settings, health))
+        if settings.webhook_port:
+            webhook = Webhook(cluster, config, settings.namespace, settings.webhook_port)
+            await stack.enter_async_context(webhook.running())
+        await leadership.run(lambda: _lead(cluster, settings, config, health))
 
 
-async def _lead(cluster: Cluster, settings: ControllerSettings, health: Health) -> None:
+async def _lead(
+    cluster: Cluster, settings: ControllerSettings, config: FollowedConfig, health: Health
+) -> None:
     """What only the holder of the Lease does."""
-    config = FollowedConfig(cluster, settings.namespace)
     autoscaler = Autoscaler(cluster, namespace=settings.namespace)
     telemetry = Telemetry(cluster, History(Path(":memory:")))
+    await config.informer.synced.wait()
+    await ensure_token(cluster, settings.namespace)
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(config.informer.run())
-        await config.informer.synced.wait()
         services = InferenceServiceController(
             cluster,
             config,

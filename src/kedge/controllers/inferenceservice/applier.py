@@ -216,10 +216,13 @@ def _is_applied(live: Object, wanted: Object) -> bool:
 
 
 def covers(live: Any, wanted: Any) -> bool:
-    """Whether `live` says everything that `wanted` says."""
+    """Whether `live` says everything that `wanted` says.
+
+    What says nothing (false, zero, an empty text or list) is left out by an API server.
+    """
     if isinstance(wanted, Mapping):
         return isinstance(live, Mapping) and all(
-            key in live and covers(live[key], value) for key, value in wanted.items()
+            covers(live[key], value) if key in live else not value for key, value in wanted.items()
         )
     if isinstance(wanted, list):
         return (

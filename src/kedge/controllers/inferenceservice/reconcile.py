@@ -29,6 +29,7 @@ from kedge.controllers.inferenceservice.assembly import plan_service
 from kedge.controllers.inferenceservice.ca_bundle import copy_ca_bundle
 from kedge.controllers.inferenceservice.cache import Cache
 from kedge.controllers.inferenceservice.causes import NOT_READY
+from kedge.controllers.inferenceservice.checking import Rejected, review
 from kedge.controllers.inferenceservice.children.autoscaler import OTEL_COLLECTOR, SCALED_OBJECT
 from kedge.controllers.inferenceservice.children.httproute import add_shadows, make_routes
 from kedge.controllers.inferenceservice.children.service import make_gateway_service
@@ -214,6 +215,11 @@ class _Pass:
             await self._stop()
             return None
         self.status.mark_running()
+        try:
+            self.warnings += review(self.isvc, config)
+        except Rejected as error:
+            await self._reject(error)
+            return None
         plan = await self._plan(config)
         now = self.reconciler.clock.now()
         scope = Scope(
@@ -389,6 +395,13 @@ class _Pass:
         """What the status tells is retried by the queue too, in case its reason goes away."""
         for error in self.errors.values():
             raise error
+
+    async def _reject(self, error: Rejected) -> None:
+        """Change nothing until the service is corrected, and say why."""
+        before = {c["type"]: c for c in (self.isvc.get("status") or {}).get("conditions") or ()}
+        self.status.mark_predictor_not_ready(error.reason, str(error))
+        if not self._was_told(before, ComponentKind.PREDICTOR, str(error)):
+            await self.events.record(self.isvc, "Warning", error.reason, str(error))
 
     # -- telling ---------------------------------------------------------------------------
 

@@ -1,0 +1,282 @@
+"""InferenceServices on a real API server: what becomes of them, and what stays as it is."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.golden.rendering import load
+from tests.kubernetes.standins import (
+    all_goes_well,
+    condition,
+    eventually,
+    find,
+    pod_ready,
+    set_status,
+)
+from tests.kubernetes.world import World
+
+from kedge.api.scheme import (
+    DEPLOYMENT,
+    HTTP_ROUTE,
+    INFERENCE_SERVICE,
+    POD,
+    SERVICE,
+    kind_of,
+)
+from kedge.cluster.base import Object
+from kedge.cluster.kubernetes import KubernetesCluster
+from kedge.controllers.inferenceservice.applier import covers
+from kedge.modes.render import render
+
+pytestmark = [
+    pytest.mark.kubernetes,
+    pytest.mark.usefixtures("controller"),
+    pytest.mark.timeout(180),
+]
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def iris(name: str = "iris", **annotations: str) -> Object:
+    return {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": name, "annotations": annotations},
+        "spec": {
+            "predictor": {
+                "model": {"modelFormat": {"name": "sklearn"}, "storageUri": "gs://bucket/iris"}
+            }
+        },
+    }
+
+
+async def ready(cluster: KubernetesCluster, name: str, namespace: str) -> Object:
+    async def look() -> Object | None:
+        found = await cluster.get(INFERENCE_SERVICE, name, namespace)
+        return found if condition(found, "Ready").get("status") == "True" else None
+
+    try:
+        return await eventually(look, f"{name} being ready") or {}
+    except AssertionError as error:
+        found = await cluster.get(INFERENCE_SERVICE, name, namespace)
+        raise AssertionError(f"{error}: {found.get('status')}") from None
+
+
+@pytest.mark.parametrize(
+    "case",
+    ["standard-sklearn", "storage-uris", "transformer-explainer", "canary", "hpa", "pvc",
+     "multi-node", "cluster-local", "collocation", "s3-service-account"],
+)  # fmt: skip
+async def test_children_are_those_of_render(
+    world: World, cluster: KubernetesCluster, namespace: str, case: str
+) -> None:
+    given = load(GOLDEN / f"{case}.in.yaml")
+    for obj in given:
+        obj["metadata"].pop("generation", None)
+        if obj["metadata"].get("namespace"):
+            obj["metadata"]["namespace"] = namespace
+    world.apply(*given, namespace=namespace)
+    wanted = list(render(given, namespace=namespace).objects)
+    assert wanted
+    async with all_goes_well(cluster, namespace):
+        for isvc in (one for one in given if kind_of(one) == INFERENCE_SERVICE):
+            await ready(cluster, isvc["metadata"]["name"], namespace)
+
+        async def differences() -> list[str]:
+            return [text for one in wanted if (text := await _difference(cluster, one))]
+
+        async def same() -> bool:
+            return not await differences()
+
+        try:
+            await eventually(same, "what is rendered", 20)
+        except AssertionError:
+            raise AssertionError("\n".join(await differences())) from None
+
+
+async def _difference(cluster: KubernetesCluster, wanted: Object) -> str:
+    kind = kind_of(wanted)
+    assert kind is not None, wanted["kind"]
+    metadata = wanted["metadata"]
+    live = await find(cluster, kind, metadata["name"], metadata["namespace"])
+    if live is None:
+        return f"{kind.kind} {metadata['name']} is not there"
+    owners = live["metadata"].get("ownerReferences") or []
+    if [one["kind"] for one in owners if one.get("controller")] != ["InferenceService"]:
+        return f"{kind.kind} {metadata['name']} is owned by {owners}"
+    told = _plain(wanted)
+    if covers(_plain(live), told):
+        return ""
+    return f"{kind.kind} {metadata['name']}: {_first_difference(_plain(live), told)}"
+
+
+def _plain(obj: Object) -> Object:
+    """Without what the API server or the renderer alone knows, and quantities as one form."""
+    plain = copy.deepcopy(obj)
+    for key in ("uid", "resourceVersion", "ownerReferences", "creationTimestamp"):
+        plain["metadata"].pop(key, None)
+    template = (plain.get("spec") or {}).get("template") or {}
+    for metadata in (plain["metadata"], template.get("metadata") or {}):
+        # It tells of the template, which is compared itself.
+        (metadata.get("annotations") or {}).pop("serving.kedge.dev/template-hash", None)
+    plain.pop("status", None)
+    return plain
+
+
+def _first_difference(live: Any, wanted: Any, path: str = "") -> str:
+    if isinstance(wanted, dict) and isinstance(live, dict):
+        for key, value in wanted.items():
+            if not covers(live.get(key), value):
+                return _first_difference(live.get(key), value, f"{path}.{key}")
+    if isinstance(wanted, list) and isinstance(live, list) and len(live) == len(wanted):
+        for place, (one, other) in enumerate(zip(live, wanted, strict=True)):
+            if not covers(one, other):
+                return _first_difference(one, other, f"{path}[{place}]")
+    return f"{path}: {live!r} instead of {wanted!r}"
+
+
+async def test_what_is_changed_by_others_is_put_right_and_what_they_add_stays(
+    world: World, cluster: KubernetesCluster, namespace: str
+) -> None:
+    world.apply(iris(), namespace=namespace)
+    async with all_goes_well(cluster, namespace):
+        await ready(cluster, "iris", namespace)
+        name = "iris-predictor-00001"
+        added = {
+            "metadata": {"annotations": {"example.com/theirs": "1"}, "labels": {"theirs": "1"}},
+            "spec": {"minReadySeconds": 1},
+        }
+        await cluster.patch(DEPLOYMENT, name, added, namespace=namespace)
+        drift = {"metadata": {"labels": {"serving.kserve.io/inferenceservice": "iris",
+                                         "component": "other"}}}  # fmt: skip
+        await cluster.patch(DEPLOYMENT, name, drift, namespace=namespace)
+        route = await cluster.get(HTTP_ROUTE, "iris", namespace)
+        await cluster.patch(
+            HTTP_ROUTE, "iris", {"spec": {"hostnames": ["other.example.com"]}}, namespace=namespace
+        )
+        await cluster.delete(SERVICE, "iris", namespace)
+
+        async def repaired() -> bool:
+            deployment = await cluster.get(DEPLOYMENT, name, namespace)
+            now = await cluster.get(HTTP_ROUTE, "iris", namespace)
+            service = await find(cluster, SERVICE, "iris", namespace)
+            return (
+                deployment["metadata"]["labels"].get("component") == "predictor"
+                and now["spec"]["hostnames"] == route["spec"]["hostnames"]
+                and service is not None
+            )
+
+        await eventually(repaired, "repair")
+        deployment = await cluster.get(DEPLOYMENT, name, namespace)
+        assert deployment["metadata"]["annotations"]["example.com/theirs"] == "1"
+        assert deployment["metadata"]["labels"]["theirs"] == "1"
+        assert deployment["spec"]["minReadySeconds"] == 1
+
+
+async def test_what_was_applied_differs_in_nothing_from_what_is_there(
+    world: World, cluster: KubernetesCluster, namespace: str
+) -> None:
+    """What GitOps tools compare: nothing is written into the spec, no field is taken over."""
+    world.apply(iris(), namespace=namespace)
+    async with all_goes_well(cluster, namespace):
+        found = await ready(cluster, "iris", namespace)
+    assert found["spec"] == iris()["spec"]
+    owners = {
+        entry["manager"]: entry["fieldsV1"]
+        for entry in found["metadata"]["managedFields"]
+        if entry.get("subresource") != "status"
+    }
+    assert set(owners) == {"kubectl-client-side-apply", "kedge"}
+    assert set(owners["kedge"]) == {"f:metadata"}
+    assert set(owners["kedge"]["f:metadata"]) == {"f:finalizers"}
+    last = found["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"]
+    assert set(found["metadata"]["annotations"]) == {
+        "kubectl.kubernetes.io/last-applied-configuration"
+    }, last
+
+
+async def test_pods_are_counted_by_the_autoscaler_alone(
+    world: World, cluster: KubernetesCluster, namespace: str
+) -> None:
+    world.apply(iris(), namespace=namespace)
+    async with all_goes_well(cluster, namespace):
+        await ready(cluster, "iris", namespace)
+        name = "iris-predictor-00001"
+        deployment = await cluster.get(DEPLOYMENT, name, namespace)
+        owners = [
+            entry["manager"]
+            for entry in deployment["metadata"]["managedFields"]
+            if "f:replicas" in (entry.get("fieldsV1") or {}).get("f:spec", {})
+        ]
+        assert owners == ["kedge-autoscaler"]
+        await cluster.scale(DEPLOYMENT, name, namespace, 3, field_manager="kedge-autoscaler")
+        await cluster.patch(
+            INFERENCE_SERVICE, "iris", {"metadata": {"labels": {"again": "1"}}},
+            namespace=namespace,
+        )  # fmt: skip
+
+        async def labelled() -> bool:
+            return bool(
+                (await cluster.get(DEPLOYMENT, name, namespace))["status"].get("readyReplicas") == 3
+            )
+
+        await eventually(labelled, "three pods")
+        assert (await cluster.get(DEPLOYMENT, name, namespace))["spec"]["replicas"] == 3
+
+
+async def test_children_go_with_their_service(
+    world: World, cluster: KubernetesCluster, namespace: str
+) -> None:
+    world.apply(iris(), namespace=namespace)
+    async with all_goes_well(cluster, namespace):
+        await ready(cluster, "iris", namespace)
+        await cluster.delete(INFERENCE_SERVICE, "iris", namespace)
+
+        async def gone() -> bool:
+            kinds = (INFERENCE_SERVICE, DEPLOYMENT, SERVICE, HTTP_ROUTE, POD)
+            return not [o for k in kinds for o in (await cluster.list(k, namespace)).items]
+
+        await eventually(gone, "an empty namespace")
+
+
+async def test_a_deleted_namespace_goes(
+    world: World, cluster: KubernetesCluster, namespace: str
+) -> None:
+    world.apply(iris(), namespace=namespace)
+    async with all_goes_well(cluster, namespace):
+        await ready(cluster, "iris", namespace)
+        world.api.kubectl("delete", "namespace", namespace, "--wait=true", "--timeout=50s")
+    world.api.kubectl("create", "namespace", namespace)
+
+
+async def test_the_status_says_why_pods_do_not_run(
+    world: World, cluster: KubernetesCluster, namespace: str
+) -> None:
+    world.apply(iris(), namespace=namespace)
+
+    async def first_pod() -> Object | None:
+        pods = (await cluster.list(POD, namespace)).items
+        return pods[0] if pods else None
+
+    pod = await eventually(first_pod, "a pod")
+    assert pod is not None
+    waiting = {
+        "name": "kserve-container", "ready": False, "restartCount": 3, "image": "x",
+        "imageID": "", "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}},
+        "lastState": {"terminated": {
+            "exitCode": 1, "reason": "Error",
+            "message": "ModelLoadFailed: no model file Fix: put one there"}},
+    }  # fmt: skip
+    status = {**pod_ready(False), "containerStatuses": [waiting]}
+    await set_status(cluster, POD, pod["metadata"]["name"], namespace, status)
+
+    async def told() -> str:
+        found = await cluster.get(INFERENCE_SERVICE, "iris", namespace)
+        said = condition(found, "PredictorReady").get("message", "")
+        return said if "no model file" in said else ""
+
+    assert "put one there" in await eventually(told, "the cause in the status")
+    events = world.api.kubectl("get", "events", "-n", namespace, "-o", "wide")
+    assert "no model file" in events
