@@ -51,14 +51,19 @@ def settle(kedge: RunningKedge, count: int, model: Path) -> dict[str, Any]:
 
     def settled() -> bool:
         nonlocal told
-        time.sleep(0.5)
-        ready = sum(
-            condition(one).get("status") == "True" for one in kedge.objects(INFERENCE_SERVICE)
-        )
+        time.sleep(1)
         pods = len(kedge.objects(POD))
+        # A list of a thousand services is work too: only when all may be done.
+        ready = (
+            0
+            if pods
+            else sum(
+                condition(one).get("status") == "True" for one in kedge.objects(INFERENCE_SERVICE)
+            )
+        )
         if time.perf_counter() - told > 5:
             told = time.perf_counter()
-            print(f"{told - began:6.1f} s: {ready} ready, {pods} pods", flush=True)
+            print(f"{told - began:6.1f} s: {pods} pods, {ready} ready", flush=True)
         return ready == count and pods == 0
 
     wait_for(settled, 1200, kedge.logs)

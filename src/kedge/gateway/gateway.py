@@ -42,10 +42,10 @@ log = logging.getLogger(__name__)
 
 DEBOUNCE = 0.003
 """Seconds that a change waits for those that come with it."""
-PACE = 2.0
+PACE = 4.0
 """A publication that took a while is followed by a pause this many times as long, so that while a
 thousand services are applied Envoy and we do more than rebuild route tables."""
-LONGEST_PAUSE = 1.0
+LONGEST_PAUSE = 2.0
 CHUNK = 32
 """Routes that are read in one go: whoever shares our event loop has requests to wake pods for."""
 SETTLE_TIMEOUT = 15.0

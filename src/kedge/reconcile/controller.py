@@ -22,6 +22,8 @@ from kedge.lib.errors import TerminalError
 
 log = logging.getLogger(__name__)
 
+_LONGEST_REST = 1.0
+"""Seconds for which a key is left alone at most, however many there are."""
 _UNAVAILABLE_SECONDS = 1.0
 
 
@@ -51,7 +53,8 @@ class Controller:
 
     Args:
         rest: seconds for which a key that was reconciled is left alone: its own writes come back
-            as changes, and what changes together is looked at together.
+            as changes, and what changes together is looked at together. Where many keys are under
+            way it is as many times as long, up to a second, so that they share the time there is.
     """
 
     def __init__(
@@ -149,7 +152,8 @@ class Controller:
                 await self._attempt(key)
             finally:
                 if self._rest > 0:
-                    due = self._rested[key] = self._clock.monotonic() + self._rest
+                    rest = min(self._rest * len(self._active), max(self._rest, _LONGEST_REST))
+                    due = self._rested[key] = self._clock.monotonic() + rest
                     self._plan(due, key)
                 else:
                     self._release(key)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kedge.api.scheme import CONFIG_MAP, POD
+from kedge.api.scheme import CONFIG_MAP, EVENT, POD
 from kedge.cluster.base import EventType, Object
 from kedge.cluster.errors import Gone, Unavailable
 from kedge.cluster.local.store import Record, Store
@@ -188,10 +188,10 @@ def test_an_older_store_is_copied_and_migrated(
     monkeypatch.setattr("kedge.cluster.local.store.schema.MIGRATIONS", (*MIGRATIONS, added))
     migrated = Store(path)
     assert migrated.get(CONFIG_MAP, "default", "a") is not None
-    assert migrated._writer.execute("PRAGMA user_version").fetchone() == (2,)
+    assert migrated._writer.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS) + 1,)
     migrated.close()
-    with sqlite3.connect(tmp_path / "kedge.db.v1") as copy:
-        assert copy.execute("PRAGMA user_version").fetchone() == (1,)
+    with sqlite3.connect(tmp_path / f"kedge.db.v{len(MIGRATIONS)}") as copy:
+        assert copy.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
         assert copy.execute("SELECT name FROM objects").fetchall() == [("a",)]
     copy.close()
 
@@ -214,3 +214,13 @@ def test_a_file_that_is_no_store_is_refused(tmp_path: Path) -> None:
     path.write_text("this is a text, and not at all a database" * 100)
     with pytest.raises(StoreError, match="cannot be used"):
         Store(path)
+
+
+def test_events_are_found_by_what_they_are_about(tmp_path: Path) -> None:
+    store = Store(tmp_path / "kedge.db")
+    for number in range(3):
+        event = make(f"e{number}") | {"involvedObject": {"uid": f"u{number}"}}
+        store.put(EVENT, event, None)
+    found = store.snapshot(EVENT, "default", about="u1").records()
+    assert [record.name for record in found] == ["e1"]
+    store.close()

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from kedge.api.scheme import POD, Kind
+from kedge.api.scheme import EVENT, POD, Kind
 from kedge.cluster.base import (
     FIELD_MANAGER,
     EventType,
@@ -82,7 +82,8 @@ class LocalCluster:
         fields: str | None = None,
     ) -> ObjectList:
         selection = Selection.parse(kind, namespace, labels, fields)
-        snapshot = self._store.snapshot(kind, selection.namespace)
+        about = selection.fields.value_of("involvedObject.uid") if kind == EVENT else None
+        snapshot = self._store.snapshot(kind, selection.namespace, about=about)
         items = []
         async for page in snapshot.pages():
             items += [record.object for record in page if selection.has(record)]

@@ -145,7 +145,7 @@ class Diagnosis:
         age = 0.0
         if created:
             age = (self._clock.now() - datetime.fromisoformat(str(created))).total_seconds()
-        pause = min(max(age / 4, _SHORTEST_PAUSE), _LONGEST_PAUSE)
+        pause = min(max(age / 2, _SHORTEST_PAUSE), _LONGEST_PAUSE)
         self.look_again = min(pause, self.look_again or pause)
 
 

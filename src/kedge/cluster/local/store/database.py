@@ -23,7 +23,7 @@ from kedge.cluster.base import EventType, Object
 from kedge.cluster.errors import Gone, Unavailable
 from kedge.cluster.local.fields import fields_of
 from kedge.cluster.local.store.history import Change, History, Subscription
-from kedge.cluster.local.store.schema import MEMORY, connect, open_store
+from kedge.cluster.local.store.schema import ABOUT, MEMORY, connect, open_store
 from kedge.lib.clock import SYSTEM_CLOCK, Clock
 
 log = logging.getLogger(__name__)
@@ -187,8 +187,13 @@ class Store:
         namespace: str | None = None,
         *,
         after: tuple[str, str] | None = None,
+        about: str | None = None,
     ) -> Snapshot:
-        """The objects of a kind, of one namespace or of all, from behind `after` on."""
+        """The objects of a kind, of one namespace or of all, from behind `after` on.
+
+        Args:
+            about: of events, the uid of the object that they are about.
+        """
         query = f"SELECT {_COLUMNS} FROM objects WHERE kind = ?"
         arguments: list[str] = [str(kind)]
         if namespace is not None:
@@ -197,6 +202,10 @@ class Store:
         if after is not None:
             query += " AND (namespace, name) > (?, ?)"
             arguments += after
+        if about is not None:
+            # The kind in words, so that the index of events alone can be used.
+            query += f" AND kind = 'events' AND {ABOUT} = ?"
+            arguments.append(about)
         query += " ORDER BY namespace, name"
         if self._path == MEMORY:
             found = [Record._make(row) for row in self._writer.execute(query, arguments)]
@@ -250,7 +259,7 @@ class Store:
         )  # fmt: skip
         with self._transaction(version):
             self._write(kind, record)
-            if old is None or _owners_of(old.object) != _owners_of(obj):
+            if old is None or _stored_owners(old) != _owners_of(obj):
                 self._write_owners(kind, record, _owners_of(obj))
         self._history.record(
             Change(
@@ -321,6 +330,26 @@ def _in_pages(cursor: sqlite3.Cursor, first: list[Any]) -> Iterator[list[Record]
     while rows:
         yield [Record._make(row) for row in rows]
         rows = cursor.fetchmany(_PAGE)
+
+
+class _Owner(msgspec.Struct):
+    uid: str = ""
+
+
+class _Owned(msgspec.Struct, rename="camel"):
+    owner_references: list[_Owner] | None = None
+
+
+class _Stored(msgspec.Struct):
+    metadata: _Owned
+
+
+_decode_owners = msgspec.json.Decoder(_Stored).decode
+
+
+def _stored_owners(record: Record) -> set[str]:
+    """The same as `_owners_of`, without decoding the rest."""
+    return {owner.uid for owner in _decode_owners(record.body).metadata.owner_references or ()}
 
 
 def _owners_of(obj: Object) -> set[str]:

@@ -37,7 +37,12 @@ CREATE TABLE state (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO state VALUES ('version', 1);
 """
 
-MIGRATIONS: tuple[str, ...] = (_TABLES,)
+ABOUT = """json_extract(CAST(fields AS TEXT), '$."involvedObject.uid"')"""
+"""What an event is about, as the index has it."""
+
+_EVENTS_BY_OBJECT = f"CREATE INDEX events_by_object ON objects ({ABOUT}) WHERE kind = 'events';"
+
+MIGRATIONS: tuple[str, ...] = (_TABLES, _EVENTS_BY_OBJECT)
 """Entry N takes a store from version N to N + 1; an empty store is at version 0."""
 
 

@@ -18,11 +18,14 @@ from kedge.cluster.local.workloads.scheduler.fit import Misfit, misfits_of
 from kedge.cluster.local.workloads.scheduler.resources import Usage, requests_of
 from kedge.cluster.local.workloads.status import without_condition
 from kedge.lib.clock import SYSTEM_CLOCK, Clock, format_time
-from kedge.reconcile import Controller, EventRecorder, Informers, Key
+from kedge.reconcile import Controller, EventRecorder, Informers, Key, Result
 
 _NAME = "default-scheduler"
 _SCHEDULED = "PodScheduled"
 _SHY = "pods-with-pod-affinity"
+_PATIENCE = 5.0
+"""Seconds for which one pod's end gives hope to those that wait for room: they are not told that
+there is none as long as pods come and go."""
 
 
 class Scheduler:
@@ -42,6 +45,7 @@ class Scheduler:
         self._events = EventRecorder(cluster, _NAME, clock)
         self._usage = Usage()
         self._waiting: dict[Key, str] = {}
+        self._freed_at = float("-inf")
         # One at a time: two pods must not be given the same room.
         self._controller = Controller("scheduler", self.reconcile, workers=1, clock=clock)
         self._pods.add_index(_SHY, lambda pod: [""] if has_pod_affinity(pod) else [])
@@ -53,18 +57,22 @@ class Scheduler:
         await self._pods.synced.wait()
         await self._controller.run()
 
-    async def reconcile(self, key: Key) -> None:
+    async def reconcile(self, key: Key) -> Result | None:
         pod = self._pods.get(key.namespace, key.name)
         if pod is None or not _wants_node(pod):
             self._pass_on(key)
-            return
+            return None
         node, refusals = self._choose(pod)
-        if node is None:
-            self._waiting[key] = _wish(pod, by_labels=self._minds_others(pod))
-            await self._refuse(pod, refusals)
-        else:
+        if node is not None:
             self._pass_on(key)
             await self._bind(pod, node)
+            return None
+        self._waiting[key] = _wish(pod, by_labels=self._minds_others(pod))
+        left = self._freed_at + _PATIENCE - self._clock.monotonic()
+        if left > 0:
+            return Result(requeue_after=left)
+        await self._refuse(pod, refusals)
+        return None
 
     def _pass_on(self, key: Key) -> None:
         """A pod waits no more: the next of those that ask for the same may have more luck."""
@@ -167,6 +175,7 @@ class Scheduler:
             if _wants_node(pod):
                 self._controller.enqueue(key)
         if freed:
+            self._freed_at = self._clock.monotonic()
             self._retry()
 
     def _node_changed(self, type: EventType, node: Object, old: Object | None) -> None:
