@@ -29,4 +29,6 @@ def exit_code(error: Exception) -> int:
         return UNREACHABLE
     if isinstance(error, TimedOut):
         return TIMED_OUT
+    if getattr(error, "reason", "") == "TimedOut":
+        return TIMED_OUT
     return UNREACHABLE if getattr(error, "reason", "") == "NotRunning" else FAILED

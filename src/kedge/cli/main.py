@@ -16,6 +16,7 @@ from kedge.cli import (
     down,
     export,
     get,
+    install,
     logs,
     output,
     predict,
@@ -114,6 +115,8 @@ app.add_typer(
     rollout.app, name="rollout", rich_help_panel=SERVICES, short_help="Roll a service out anew."
 )
 _add("delete", delete.delete, SERVICES, "Delete services, or other resources.")
+_add("install", install.install, KUBERNETES, "Install Kedge into a cluster, or update it.")
+_add("uninstall", install.uninstall, KUBERNETES, "Remove Kedge from a cluster.")
 _add("controller", controller.controller, KUBERNETES, "Run the controllers against a cluster.")
 _add("render", render.render, FILES, "Print what a manifest becomes, offline.")
 _add("export", export.export, FILES, "Print what was applied, as YAML.")

@@ -34,7 +34,7 @@ from kedge.controllers.inferenceservice.components import ServicePlan
 from kedge.controllers.inferenceservice.errors import BuildError
 from kedge.controllers.inferenceservice.rest import objects_at_rest
 from kedge.controllers.inferenceservice.surroundings import Surroundings
-from kedge.modes.seed import shipped
+from kedge.install.manifests import shipped
 from kedge.settings.serving import CONFIG_MAP_NAME, ServingConfig
 
 _AROUND = (SERVING_RUNTIME, CLUSTER_SERVING_RUNTIME, CLUSTER_STORAGE_CONTAINER, SECRET,

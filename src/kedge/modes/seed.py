@@ -7,16 +7,12 @@ person wrote into the configuration stays.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from importlib.resources import files
-from importlib.resources.abc import Traversable
 from typing import Any
-
-import yaml
 
 from kedge.api.scheme import CONFIG_MAP, GATEWAY, kind_of
 from kedge.cluster.base import Cluster, Object
 from kedge.cluster.errors import NotFound
+from kedge.install.manifests import shipped
 from kedge.settings.local import LocalSettings
 from kedge.settings.serving import CONFIG_MAP_NAME
 
@@ -32,17 +28,6 @@ async def seed(cluster: Cluster, settings: LocalSettings) -> None:
             await cluster.apply(kind, obj)
     await cluster.apply(GATEWAY, make_gateway(settings))
     await _configure(cluster, settings)
-
-
-def shipped(folder: str) -> Iterator[Object]:
-    """The objects of a folder of `kedge/manifests`."""
-    for entry in sorted(_manifests().joinpath(folder).iterdir(), key=lambda entry: entry.name):
-        if entry.name.endswith(".yaml"):
-            yield from (obj for obj in yaml.safe_load_all(entry.read_text()) if obj)
-
-
-def _manifests() -> Traversable:
-    return files("kedge").joinpath("manifests")
 
 
 def make_gateway(settings: LocalSettings) -> Object:

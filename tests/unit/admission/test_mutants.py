@@ -10,7 +10,7 @@ import pytest
 from kedge.admission.review import AdmissionReview
 from kedge.api.scheme import CLUSTER_SERVING_RUNTIME, INFERENCE_SERVICE, Kind
 from kedge.cluster.errors import Invalid
-from kedge.modes.seed import shipped
+from kedge.install.manifests import shipped
 from kedge.settings.serving import ServingConfig
 
 GOOD: dict[str, Any] = {

@@ -1,1 +1,1 @@
-"""The parts of Gateway API v1 that Kedge writes and reads: HTTPRoute and Gateway."""
+"""The parts of Gateway API v1 that Kedge writes and reads: HTTPRoute, Gateway and GatewayClass."""

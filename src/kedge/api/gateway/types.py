@@ -361,3 +361,43 @@ class Gateway(msgspec.Struct, kw_only=True, omit_defaults=True):
     metadata: meta_v1.ObjectMeta | None = None
     spec: GatewaySpec
     status: GatewayStatus | None = None
+
+
+class GatewayClassSpec(_Tolerant, kw_only=True, omit_defaults=True):
+    """Whose Gateways.
+
+    Attributes:
+        controllerName: the implementation that serves them.
+        description: for people.
+    """
+
+    controllerName: str
+    description: str | None = None
+
+
+class GatewayClassStatus(_Tolerant, kw_only=True, omit_defaults=True):
+    """What the implementation says.
+
+    Attributes:
+        conditions: observations.
+    """
+
+    conditions: list[meta_v1.Condition] | None = None
+
+
+class GatewayClass(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Gateways of one implementation.
+
+    Attributes:
+        apiVersion: `gateway.networking.k8s.io/v1`.
+        kind: `GatewayClass`.
+        metadata: standard object metadata.
+        spec: whose they are.
+        status: what the implementation says.
+    """
+
+    apiVersion: str | None = None
+    kind: str | None = None
+    metadata: meta_v1.ObjectMeta | None = None
+    spec: GatewayClassSpec
+    status: GatewayClassStatus | None = None

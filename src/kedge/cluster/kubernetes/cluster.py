@@ -77,6 +77,10 @@ class KubernetesCluster:
     async def get(self, kind: Kind, name: str, namespace: str | None = None) -> Object:
         return await self._object("GET", kind.path(namespace, name))
 
+    async def read(self, path: str) -> Any:
+        """Anything else that the API server answers with JSON, such as `/version`."""
+        return await self._transport.request("GET", path)
+
     async def list(
         self,
         kind: Kind,

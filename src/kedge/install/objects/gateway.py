@@ -1,0 +1,149 @@
+"""The gateway: Envoy and the process that drives it, in one pod, and the Gateway they serve."""
+
+from __future__ import annotations
+
+from kedge.api.scheme import GATEWAY, SERVICE
+from kedge.cluster.base import Object
+from kedge.install import names
+from kedge.install.kinds import GATEWAY_CLASS
+from kedge.install.objects.meta import make, selector
+from kedge.install.objects.pods import OWN_PLACE, make_container, make_workload, probe
+from kedge.install.values import Values
+
+COMPONENT = "gateway"
+_BOOTSTRAP = f"{names.RUN_DIR}/bootstrap.json"
+_SHARED = {"name": "run", "mountPath": names.RUN_DIR}
+_TMP = {"name": "tmp", "mountPath": "/tmp"}
+_DRAIN_SECONDS = 15
+
+
+def make_gateway_class(values: Values) -> list[Object]:
+    spec = {"controllerName": names.GATEWAY_CONTROLLER}
+    return [make(GATEWAY_CLASS, names.GATEWAY_CLASS, values, COMPONENT, spec=spec)]
+
+
+def make_gateway(values: Values) -> list[Object]:
+    return [_gateway(values, [_HTTP])]
+
+
+def make_tls_gateway(values: Values) -> list[Object]:
+    """HTTPS besides, with the certificate of a Secret."""
+    https = {
+        **_HTTP,
+        "name": "https",
+        "port": 443,
+        "protocol": "HTTPS",
+        "tls": {"mode": "Terminate", "certificateRefs": [{"name": values.gateway.tls_secret}]},
+    }
+    return [_gateway(values, [_HTTP, https])]
+
+
+_HTTP: Object = {
+    "name": "http",
+    "port": 80,
+    "protocol": "HTTP",
+    "allowedRoutes": {"namespaces": {"from": "All"}},
+}
+
+
+def _gateway(values: Values, listeners: list[Object]) -> Object:
+    spec = {"gatewayClassName": names.GATEWAY_CLASS, "listeners": listeners}
+    return make(GATEWAY, names.GATEWAY, values, COMPONENT, spec=spec)
+
+
+def make_gateway_pods(values: Values) -> list[Object]:
+    wanted = values.gateway
+    arguments = [
+        "--namespace=$(POD_NAMESPACE)",
+        f"--watch-namespace={values.watch_namespace}",
+        f"--cluster-domain={values.cluster_domain}",
+        f"--run-dir={names.RUN_DIR}",
+    ]
+    bootstrap = make_container(
+        "bootstrap",
+        values.image("gateway"),
+        values,
+        wanted.resources,
+        args=["gateway", *arguments, f"--write-bootstrap={_BOOTSTRAP}"],
+        env=OWN_PLACE,
+        volumeMounts=[_SHARED, _TMP],
+    )
+    workload = make_workload(
+        names.GATEWAY, COMPONENT, values, wanted, wanted.replicas,
+        grace=60,
+        initContainers=[bootstrap],
+        containers=[_side(values, arguments), _envoy(values)],
+        volumes=[{"name": "run", "emptyDir": {}}, {"name": "tmp", "emptyDir": {}}],
+    )  # fmt: skip
+    return [_service(values), *workload]
+
+
+def _side(values: Values, arguments: list[str]) -> Object:
+    return make_container(
+        COMPONENT,
+        values.image("gateway"),
+        values,
+        values.gateway.resources,
+        args=["gateway", *arguments],
+        env=OWN_PLACE,
+        ports=[{"name": "metrics", "containerPort": names.METRICS_PORT}],
+        startupProbe=probe(_get("/healthz"), period=1, failures=60),
+        livenessProbe=probe(_get("/healthz"), period=10, failures=3),
+        readinessProbe=probe(_get("/readyz"), period=2, failures=2),
+        # Held requests are handed over before it goes; Envoy drains meanwhile.
+        lifecycle=_wait_before_end(),
+        volumeMounts=[_SHARED, _TMP],
+    )
+
+
+def _envoy(values: Values) -> Object:
+    """Its listeners open with the first configuration, so an open port means that it has one."""
+    port = {"tcpSocket": {"port": names.HTTP_PORT}}
+    return make_container(
+        "envoy",
+        values.image("envoy"),
+        values,
+        values.gateway.envoy_resources,
+        args=[
+            f"--config-path={_BOOTSTRAP}",
+            "--service-node=$(POD_NAME)",
+            "--log-level=warning",
+            f"--drain-time-s={_DRAIN_SECONDS}",
+        ],
+        env=OWN_PLACE,
+        ports=[
+            {"name": "http", "containerPort": names.HTTP_PORT},
+            {"name": "https", "containerPort": names.HTTPS_PORT},
+            {"name": "proxy", "containerPort": names.PROXY_PORT},
+            {"name": "envoy-metrics", "containerPort": names.GATEWAY_METRICS_PORT},
+        ],
+        startupProbe=probe(port, period=1, failures=120),
+        livenessProbe=probe(port, period=10, failures=6),
+        readinessProbe=probe(port, period=2, failures=2),
+        lifecycle=_wait_before_end(),
+        volumeMounts=[_SHARED, _TMP],
+    )
+
+
+def _wait_before_end() -> Object:
+    """Until other nodes have heard that no request shall come here any more."""
+    return {"preStop": {"exec": {"command": ["sleep", str(_DRAIN_SECONDS)]}}}
+
+
+def _service(values: Values) -> Object:
+    ports = [("http", 80, names.HTTP_PORT), ("https", 443, names.HTTPS_PORT)]
+    ports.append(("proxy", names.PROXY_PORT, names.PROXY_PORT))
+    spec = {
+        "type": values.gateway.service_type,
+        "selector": selector(COMPONENT),
+        "ports": [
+            {"name": name, "port": port, "targetPort": target, "protocol": "TCP"}
+            for name, port, target in ports
+        ],
+    }
+    annotations = values.gateway.service_annotations
+    return make(SERVICE, names.GATEWAY, values, COMPONENT, annotations=annotations, spec=spec)
+
+
+def _get(path: str) -> Object:
+    return {"httpGet": {"path": path, "port": names.METRICS_PORT}}

@@ -1,0 +1,71 @@
+"""What the gateway's account may do, what people may do, and rights narrowed to one namespace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from kedge.api.scheme import GATEWAY_GROUP, SERVING_GROUP
+from kedge.install import names
+from kedge.install.rbac import Rule
+
+_WATCH = ("list", "watch")
+_READ = ("get", *_WATCH)
+_EDIT = ("create", "delete", "deletecollection", *_READ, "patch", "update")
+
+GATEWAY_RULES: tuple[Rule, ...] = (
+    Rule(GATEWAY_GROUP, ("httproutes",), _READ),
+    Rule(GATEWAY_GROUP, ("httproutes/status",), ("update", "patch")),
+    Rule("", ("services",), _READ),
+    Rule("discovery.k8s.io", ("endpointslices",), _READ),
+)
+"""`kedge gateway`, in the namespaces that are served."""
+
+GATEWAY_HOME_RULES: tuple[Rule, ...] = (
+    Rule(GATEWAY_GROUP, ("gateways",), _READ),
+    Rule(GATEWAY_GROUP, ("gateways/status",), ("update", "patch")),
+    # Certificates that the Gateway names, and the token that it shows the autoscaler.
+    Rule("", ("secrets",), _READ),
+    Rule("", ("configmaps",), _READ),
+    Rule("coordination.k8s.io", ("leases",), ("get",), (names.CONTROLLER,)),
+)
+"""`kedge gateway`, in the namespace where Kedge's own objects are."""
+
+EDIT_RULES: tuple[Rule, ...] = (
+    Rule(SERVING_GROUP, ("inferenceservices", "servingruntimes"), _EDIT),
+    Rule(SERVING_GROUP, ("inferenceservices/status",), ("get",)),
+)
+"""People who may edit a namespace."""
+
+VIEW_RULES: tuple[Rule, ...] = (
+    Rule(
+        SERVING_GROUP, ("inferenceservices", "inferenceservices/status", "servingruntimes"), _READ
+    ),
+)
+"""People who may look into a namespace."""
+
+_OF_NO_NAMESPACE = frozenset(
+    {
+        "clusterservingruntimes", "clusterstoragecontainers", "gatewayclasses", "namespaces",
+        "nodes", "storageclasses", "validatingwebhookconfigurations",
+    }
+)  # fmt: skip
+
+
+def of_no_namespace(rules: Iterable[Rule]) -> list[Rule]:
+    """What of the rules is about kinds that belong to no namespace."""
+    return _about(rules, inside=False)
+
+
+def of_namespaces(rules: Iterable[Rule]) -> list[Rule]:
+    """What of the rules is about kinds that live in namespaces."""
+    return _about(rules, inside=True)
+
+
+def _about(rules: Iterable[Rule], *, inside: bool) -> list[Rule]:
+    kept = []
+    for rule in rules:
+        chosen = tuple(r for r in rule.resources if (r not in _OF_NO_NAMESPACE) == inside)
+        if chosen:
+            kept.append(replace(rule, resources=chosen))
+    return kept
