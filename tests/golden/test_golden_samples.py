@@ -19,8 +19,8 @@ from tests.golden.rendering import load, show
 from kedge.api import legacy
 from kedge.api.inferenceservice.defaults import apply_defaults
 from kedge.api.scheme import INFERENCE_SERVICE, kind_of
-from kedge.modes.render import Rendered, render
 from kedge.install.manifests import shipped
+from kedge.modes.render import Rendered, render
 from kedge.settings.serving import ServingConfig
 
 HERE = Path(__file__).parent / "samples"
