@@ -16,6 +16,9 @@ def controller(
         typer.Option(help="The cluster; in a pod, its service account's.", show_default=False),
     ] = None,
     namespace: Annotated[str, typer.Option(help="Where Kedge's own objects are.")] = "kedge",
+    watch_namespace: Annotated[
+        str, typer.Option(help="The one namespace to serve; all when empty.")
+    ] = "",
     cluster_domain: Annotated[str, typer.Option(help="Domain of in-cluster names.")] = (
         "cluster.local"
     ),
@@ -39,6 +42,7 @@ def controller(
         os.environ.get("POD_NAME") or socket.gethostname().replace("_", "-"),
         address=address,
         namespace=namespace,
+        watch_namespace=watch_namespace,
         cluster_domain=cluster_domain,
         kubeconfig=kubeconfig,
         signals_port=signals_port,

@@ -30,6 +30,7 @@ from kedge.autoscaler.leader import (
 from kedge.autoscaler.signals_server import SignalsServer
 from kedge.cluster.base import Cluster, EventType, Object
 from kedge.cluster.kubernetes import KubernetesCluster
+from kedge.cluster.narrowed import NarrowedCluster
 from kedge.controllers.inferenceservice.controller import InferenceServiceController
 from kedge.modes.http import Health, HttpServer
 from kedge.modes.part import GC_THRESHOLDS
@@ -63,6 +64,7 @@ class ControllerSettings:
         name: of this process among its peers, the pod's name.
         address: at which the gateways' processes reach it, the pod's address.
         namespace: where Kedge's own objects are.
+        watch_namespace: the one namespace whose services are served; empty for all.
         cluster_domain: domain of in-cluster names.
         kubeconfig: of the cluster; None in a pod, which has a service account.
         signals_port: where gateways report; 0 has no such port.
@@ -73,6 +75,7 @@ class ControllerSettings:
     name: str
     address: str = "127.0.0.1"
     namespace: str = DEFAULT_NAMESPACE
+    watch_namespace: str = ""
     cluster_domain: str = "cluster.local"
     kubeconfig: Path | None = None
     signals_port: int = SIGNALS_PORT
@@ -144,7 +147,8 @@ def run_operator(settings: ControllerSettings) -> int:
 
 async def _connect_and_run(settings: ControllerSettings) -> None:
     async with _connect(settings) as cluster:
-        await run_controller(cluster, settings)
+        served = settings.watch_namespace
+        await run_controller(NarrowedCluster(cluster, served) if served else cluster, settings)
 
 
 def _connect(settings: ControllerSettings) -> KubernetesCluster:
