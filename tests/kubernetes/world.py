@@ -21,7 +21,7 @@ from tests.contract.apiserver import ApiServer
 
 from kedge.api.crds import make_crd
 from kedge.api.scheme import GATEWAY, HTTP_ROUTE
-from kedge.modes.seed import shipped
+from kedge.install.manifests import shipped
 
 SECONDS = 60.0
 HOME = "kedge"
