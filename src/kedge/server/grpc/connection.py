@@ -388,9 +388,12 @@ class GrpcConnection(asyncio.Protocol):
         """The peer may send more; on a streaming call only when what it said has been heard."""
         if stream.received <= STREAM_WINDOW // 2 or not stream.remote_open:
             return
-        if stream.inbox is None or stream.inbox.waiting < STREAM_WINDOW // 2:
-            self._write(frames.window_update(stream.id, stream.received))
-            stream.received = 0
+        increment = stream.received
+        if stream.inbox is not None and stream.inbox.waiting >= STREAM_WINDOW // 2:
+            increment = stream.inbox.missing - (STREAM_WINDOW - stream.received)
+        if increment > 0:
+            self._write(frames.window_update(stream.id, increment))
+            stream.received -= increment
 
     def _hold(self, stream: Stream, payload: bytes, length: int) -> None:
         stream.size += len(payload)

@@ -1,7 +1,8 @@
 """The messages of a streaming call, cut from DATA as it arrives and taken one by one.
 
 What is here and not yet taken is bounded by the stream's window: the connection opens it again only
-as messages are taken, so that a client cannot send faster than the model answers.
+as messages are taken, so that a client cannot send faster than the model answers. A message that
+has begun may always end: a client that writes it whole before it reads would wait for ever.
 """
 
 from __future__ import annotations
@@ -49,6 +50,13 @@ class Inbox:
             del self._partial[:end]
             self.waiting += end
             self._arrived.set()
+
+    @property
+    def missing(self) -> int:
+        """Bytes until the message that has begun is whole; 0 when none has."""
+        if len(self._partial) < PREFIX.size:
+            return 0
+        return PREFIX.size + int(PREFIX.unpack_from(self._partial)[1]) - len(self._partial)
 
     def end(self) -> None:
         """No more will come."""
