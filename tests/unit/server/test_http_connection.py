@@ -245,3 +245,43 @@ async def test_a_slow_head_and_a_silent_body_run_out_of_time(wire: Wire) -> None
     wire.connection._too_slow()
     assert answers(wire.transport.take())[0][0] == 408
     assert wire.connection._timer is None
+
+
+@pytest.mark.parametrize(
+    ("accepts", "takes"),
+    [("gzip, deflate", True), ("br;q=1, GZIP; q=0.5", True), ("gzip;q=0", False), ("br", False)],
+)
+async def test_large_answers_are_compressed_for_who_asks(
+    wire: Wire, accepts: str, takes: bool
+) -> None:
+    many = b'{"instances":[%b]}' % b",".join([b"[1,0]"] * 150)
+    wire.connection._limits = Limits()
+    wire.server._shared.inference._limits = Limits()
+    path, asks = "/v1/models/fast:predict", f"Accept-Encoding: {accepts}"
+    assert b"content-encoding" not in wire.send(post(path, many, asks))
+    many = b'{"instances":[%b]}' % b",".join([b"[1,0]"] * 5000)
+    raw = wire.send(post(path, many, asks)) + await wire.settle()
+    head, _, body = raw.partition(b"\r\n\r\n")
+    assert (b"content-encoding: gzip\r\nvary: accept-encoding" in head) is takes
+    told = orjson.loads(gzip.decompress(body) if takes else body)
+    assert len(told["predictions"]) == 5000
+    assert answers(wire.send(predict("fast")))[0][0] == 200
+
+
+async def test_expect_continue_of_what_is_refused_gets_no_continue(wire: Wire) -> None:
+    raw = post("/v1/models/fast:predict", b"x" * 1001, "Expect: 100-continue")
+    ((status, _),) = answers(wire.send(raw.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"))
+    assert status == 413
+
+
+async def test_chunks_may_be_cut_anywhere_and_have_trailers(wire: Wire) -> None:
+    head = b"POST /v1/models/fast:predict HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    raw = head + b'5;a=b\r\n{"ins\r\n13\r\ntances":[[4,0]]}   \r\n0\r\nX: y\r\n\r\n'
+    written = b"".join(wire.send(bytes([byte])) for byte in raw * 2)
+    assert answers(written) == [(200, {"predictions": [[8, 0]]})] * 2
+
+
+async def test_http_1_0_closes(wire: Wire) -> None:
+    raw = predict("fast", 4).replace(b"HTTP/1.1", b"HTTP/1.0")
+    assert answers(wire.send(raw))[0] == (200, {"predictions": [[8, 0]]})
+    assert wire.transport.closed

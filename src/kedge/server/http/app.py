@@ -11,6 +11,8 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
@@ -22,6 +24,7 @@ from kedge.server.dataplane import DataPlane
 from kedge.server.http import cloudevents, openapi
 from kedge.server.http.bodies import Bodies
 from kedge.server.http.inference import encode_v1, header_lines, is_inference
+from kedge.server.http.packing import PACKED_BYTES
 from kedge.server.http.presence import while_present
 from kedge.server.http.reply import error_reply
 from kedge.server.http.streaming import Streaming
@@ -52,6 +55,7 @@ def make_app(
             if docs or path != "/docs"
         ],
         exception_handlers={HTTPException: _http_error, Exception: _unexpected},
+        middleware=[Middleware(GZipMiddleware, minimum_size=PACKED_BYTES, compresslevel=1)],
     )
     if observer is not None:
         from kedge.server.http.observed import Observed

@@ -28,6 +28,7 @@ from kedge.protocol.compression import too_large
 from kedge.server.batching import Job
 from kedge.server.http.heads import Fields, Head, Headers, Heads, Target
 from kedge.server.http.inference import Inference
+from kedge.server.http.packing import packed, wants_packing
 from kedge.server.http.reply import Reply, error_reply, named
 from kedge.server.limits import Limits
 from kedge.server.request_id import NAME, chosen
@@ -462,6 +463,9 @@ class Connection(HttpToolsProtocol):
             self._send(cycle, reply)
 
     def _send(self, cycle: FastCycle, reply: Reply) -> None:
+        if wants_packing(cycle.headers, reply):
+            self._await(cycle, packed(reply))
+            return
         keep_alive = cycle.keep_alive and not self._shared.draining
         body = reply.body
         head = self._encode(reply, keep_alive)
