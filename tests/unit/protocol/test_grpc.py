@@ -10,6 +10,7 @@ import pytest
 from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from kedge.protocol.datatypes import DATATYPES, Array
 from kedge.protocol.errors import InvalidInput
@@ -22,7 +23,12 @@ from kedge.protocol.inference import (
     TensorMetadata,
 )
 from kedge.protocol.open_inference import generate, grpc
-from kedge.protocol.open_inference.messages import ModelInferRequest, ModelInferResponse
+from kedge.protocol.open_inference.messages import (
+    InferTensorContents,
+    ModelInferRequest,
+    ModelInferResponse,
+)
+from kedge.protocol.open_inference.packed import read_packed, write_packed
 
 
 def request() -> InferRequest:
@@ -160,3 +166,40 @@ def test_large_answers_are_the_same_bytes(count: int, datatype: str) -> None:
     response = InferResponse("m", [Tensor("y", datatype, (count,), array)] * 2, "id")
     one = ModelInferResponse.FromString(grpc.serialized(response, raw=True))
     assert one == grpc.encode_response(response, raw=True)
+
+
+@given(st.data())
+def test_many_elements_are_packed_as_few_are(data: st.DataObject) -> None:
+    name = data.draw(
+        st.sampled_from([n for n, row in DATATYPES.items() if row.size and row.contents])
+    )
+    field, dtype = DATATYPES[name].contents, DATATYPES[name].dtype
+    array = data.draw(hnp.arrays(dtype, st.integers(1, 300)))
+    one, other = InferTensorContents(), InferTensorContents()
+    getattr(one, field).extend(array.tolist())
+    write_packed(other, field, array)
+    assert one.SerializeToString() == other.SerializeToString()
+    back = read_packed(one, field)
+    assert back is not None
+    np.testing.assert_array_equal(back.astype(dtype), array)
+    one.bytes_contents.append(b"x")
+    assert read_packed(one, field) is None
+
+
+@pytest.mark.parametrize("name", ["INT8", "UINT64", "FP32", "BOOL", "INT64"])
+def test_large_typed_tensors_survive(name: str) -> None:
+    array = np.arange(1000).astype(DATATYPES[name].dtype)
+    if name == "INT64":
+        array = -array
+    made = InferRequest("m", [Tensor.from_array("x", array)])
+    wire = grpc.encode_request(made, raw=False)
+    np.testing.assert_array_equal(grpc.decode_request(wire).inputs[0].array, array)
+
+
+def test_a_large_typed_tensor_beyond_its_range_is_refused() -> None:
+    made = InferRequest("m", [Tensor.from_array("x", np.arange(1000))])
+    wire = grpc.encode_request(made, raw=False)
+    wire.inputs[0].datatype = "INT8"
+    wire.inputs[0].contents.int_contents.extend(range(1000))
+    with pytest.raises(InvalidInput, match="outside the range of INT8"):
+        grpc.decode_request(wire)

@@ -43,6 +43,7 @@ from kedge.protocol.open_inference.messages import (
     ModelInferResponse,
     ModelMetadataResponse,
 )
+from kedge.protocol.open_inference.packed import MANY, read_packed, write_packed
 
 _LARGE = 64 * 1024
 _DELIMITED = 2
@@ -189,12 +190,16 @@ def _from_contents(
         )
     if datatype.name == "BYTES":
         return object_array(list(values)).reshape(shape)
-    try:
-        return np.array(values, dtype=datatype.dtype).reshape(shape)
-    except OverflowError as error:
-        raise InvalidInput(
-            f"Input '{tensor}' has a value outside the range of {datatype.name}."
-        ) from error
+    packed = read_packed(contents, datatype.contents) if wanted >= MANY else None
+    whole = datatype.dtype.kind in "iu"
+    array = np.array(values, None if whole else datatype.dtype) if packed is None else packed
+    if whole and array.size:
+        limits = np.iinfo(datatype.dtype)
+        if int(array.min()) < limits.min or int(array.max()) > limits.max:
+            raise InvalidInput(
+                f"Input '{tensor}' has a value outside the range of {datatype.name}."
+            )
+    return array.astype(datatype.dtype, copy=False).reshape(shape)
 
 
 def decode_parameters(wire: Mapping[str, InferParameter]) -> Parameters:
@@ -259,11 +264,14 @@ def _message(
 
 
 def _to_contents(contents: InferTensorContents, tensor: Tensor) -> None:
-    values = tensor.array.ravel().tolist()
+    flat = tensor.array.ravel()
+    field = DATATYPES[tensor.datatype].contents
     if tensor.datatype == "BYTES":
-        contents.bytes_contents.extend(to_bytes(value) for value in values)
+        contents.bytes_contents.extend(to_bytes(value) for value in flat.tolist())
+    elif flat.size >= MANY and flat.dtype == DATATYPES[tensor.datatype].dtype:
+        write_packed(contents, field, flat)
     else:
-        getattr(contents, DATATYPES[tensor.datatype].contents).extend(values)
+        getattr(contents, field).extend(flat.tolist())
 
 
 def encode_request(request: InferRequest, *, raw: bool = True) -> ModelInferRequest:
