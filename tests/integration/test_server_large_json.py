@@ -187,7 +187,7 @@ async def test_others_are_served_meanwhile(texts: bool) -> None:
     """The loop is never held longer than a few times its usual turn; counted in CPU time."""
     if texts:
         path, body = (
-            "/v2/models/lengths/infer",
+            "/v2/models/echo/infer",
             v2(shape=[ROWS * 4], datatype="BYTES", data=WORDS * 4),
         )
     else:
@@ -211,4 +211,4 @@ async def test_others_are_served_meanwhile(texts: bool) -> None:
             length = len(await answer.read())
         watching.cancel()
         assert answer.status == 200 and length > 500_000
-    assert longest < 0.05
+    assert longest < 0.1
