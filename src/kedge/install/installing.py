@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from kedge.install import names
 from kedge.install.kinds import CUSTOM_RESOURCE_DEFINITION, INSTALLED, kind_of
 from kedge.install.probing import Facts, Owner, check, check_rights, is_ours, probe
 from kedge.install.render import parts
-from kedge.install.target import INSTALLER, InstallError, Target, Tell
+from kedge.install.target import INSTALLER, InstallError, Target, Tell, patiently
 from kedge.install.values import Values
 from kedge.install.waiting import Deadline, wait_established, wait_rolled_out
 from kedge.lib.clock import SYSTEM_CLOCK, Clock
@@ -133,7 +134,7 @@ class Installation:
 
     async def _get(self, kind: Kind, name: str, namespace: str | None) -> Object | None:
         try:
-            return await self.cluster.get(kind, name, namespace)
+            return await patiently(lambda: self.cluster.get(kind, name, namespace), self.clock)
         except NotFound:
             return None
 
@@ -151,7 +152,7 @@ class Installation:
             except Invalid as error:
                 if attempt or not _is_immutable(error):
                     raise
-                await self.cluster.delete(kind, name, space, propagation="Foreground")
+                await self._delete(kind, name, space)
             except (Unavailable, TooManyRequests, NotFound) as error:
                 # A definition's kind is served a moment after the definition is there.
                 if attempt == _TRIES - 1:
@@ -163,16 +164,20 @@ class Installation:
             fix="Look at its finalizers, and run kedge install again.",
         )
 
+    async def _delete(self, kind: Kind, name: str, namespace: str | None) -> None:
+        with contextlib.suppress(NotFound):
+            await patiently(lambda: self.cluster.delete(kind, name, namespace), self.clock)
+
     async def _prune(self, wanted: Sequence[Object]) -> None:
         """Remove objects of this installation that this release has no more."""
         kept = {_identity(kind_of(obj), obj) for obj in wanted}
         for kind in INSTALLED:
             if kind in (NAMESPACE, CUSTOM_RESOURCE_DEFINITION):
                 continue
-            for obj in await list_installed(self.cluster, kind, self.values.namespace):
+            for obj in await list_installed(self.cluster, kind, self.values.namespace, self.clock):
                 if _identity(kind, obj) not in kept:
                     metadata = obj["metadata"]
-                    await self.cluster.delete(kind, metadata["name"], metadata.get("namespace"))
+                    await self._delete(kind, metadata["name"], metadata.get("namespace"))
                     self._count("removed", kind, metadata["name"])
 
 
@@ -185,10 +190,11 @@ def _is_immutable(error: ApiError) -> bool:
     return "immutable" in error.message or "cannot change roleRef" in error.message
 
 
-async def list_installed(cluster: Target, kind: Kind, namespace: str) -> list[Object]:
+async def list_installed(cluster: Target, kind: Kind, namespace: str, clock: Clock) -> list[Object]:
     """Objects of a kind that an installation made, wherever they are."""
     try:
-        found = await cluster.list(kind, labels=f"{names.INSTALLATION}={namespace}")
+        labels = f"{names.INSTALLATION}={namespace}"
+        found = await patiently(lambda: cluster.list(kind, labels=labels), clock)
     except NotFound:
         return []  # The kind itself is not there.
     return found.items

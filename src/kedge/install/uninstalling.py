@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -29,7 +30,7 @@ from kedge.install.kinds import (
     VALIDATING_WEBHOOK,
 )
 from kedge.install.probing import check_rights
-from kedge.install.target import Target, Tell
+from kedge.install.target import Target, Tell, patiently
 from kedge.install.waiting import Deadline
 from kedge.lib.clock import SYSTEM_CLOCK, Clock
 
@@ -70,7 +71,8 @@ class Removal:
         """
         deadline = Deadline(self.clock, self.seconds)
         installed = {
-            kind: await list_installed(self.cluster, kind, self.namespace) for kind in INSTALLED
+            kind: await list_installed(self.cluster, kind, self.namespace, self.clock)
+            for kind in INSTALLED
         }
         await check_rights(
             self.cluster, [obj for found in installed.values() for obj in found], ("delete",)
@@ -102,22 +104,22 @@ class Removal:
     async def _remove(self, kind: Kind, objects: list[Object], deadline: Deadline) -> int:
         """Delete and wait, finalizers included."""
         for obj in objects:
-            metadata = obj["metadata"]
-            try:
-                await self.cluster.delete(kind, metadata["name"], metadata.get("namespace"))
-            except NotFound:
-                continue
+            await self._delete(kind, obj["metadata"]["name"], obj["metadata"].get("namespace"))
         for obj in objects:
             await self._await_gone(kind, obj, deadline)
             self.tell(f"{kind.kind} {obj['metadata']['name']}: removed")
         return len(objects)
+
+    async def _delete(self, kind: Kind, name: str, namespace: str | None) -> None:
+        with contextlib.suppress(NotFound):
+            await patiently(lambda: self.cluster.delete(kind, name, namespace), self.clock)
 
     async def _await_gone(self, kind: Kind, obj: Object, deadline: Deadline) -> None:
         metadata = obj["metadata"]
         name, space = metadata["name"], metadata.get("namespace")
         while True:
             try:
-                now = await self.cluster.get(kind, name, space)
+                now = await patiently(lambda: self.cluster.get(kind, name, space), self.clock)
             except NotFound:
                 return
             if now["metadata"]["uid"] != metadata["uid"]:
@@ -182,7 +184,7 @@ class Removal:
 
     async def _list(self, kind: Kind) -> list[Object]:
         try:
-            return (await self.cluster.list(kind)).items
+            return (await patiently(lambda: self.cluster.list(kind), self.clock)).items
         except NotFound:
             return []
 
