@@ -126,7 +126,7 @@ def check(facts: Facts, namespace: str) -> None:
         raise InstallError(
             f"KServe's controller runs here ({facts.kserve}); both would reconcile the same"
             " services.",
-            fix="Look at docs/howto/migrate.md, or scale KServe's controller to 0 first.",
+            fix=f"kubectl scale deployment -n {facts.kserve.replace('/', ' ')} --replicas=0",
         )
 
 

@@ -1,0 +1,97 @@
+"""The Dockerfile has the images that objects name, and they run what the local node would run."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from kedge.install.render import render, to_yaml
+from kedge.install.values import Values
+from kedge.settings.node import DEFAULT_IMAGES
+
+ROOT = Path(__file__).parents[3]
+DOCKERFILE = ROOT / "Dockerfile"
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+
+
+@dataclass
+class Stage:
+    """One `FROM ... AS name` and what follows."""
+
+    base: str
+    lines: list[str] = field(default_factory=list)
+
+
+def stages() -> dict[str, Stage]:
+    found: dict[str, Stage] = {}
+    text = DOCKERFILE.read_text().replace("\\\n", " ")
+    for line in text.splitlines():
+        if start := re.match(r"FROM (\S+) AS (\S+)$", line):
+            found[start[2]] = Stage(start[1])
+        elif found and line and not line.startswith("#"):
+            list(found.values())[-1].lines.append(line)
+    return found
+
+
+def last(name: str, instruction: str) -> str:
+    """The instruction's argument that holds for a stage, its bases included."""
+    everything = stages()
+    while name in everything:
+        for line in reversed(everything[name].lines):
+            if line.startswith(f"{instruction} "):
+                return line.removeprefix(f"{instruction} ")
+        name = everything[name].base
+    return ""
+
+
+RULES = {
+    rule.pattern.removeprefix("kedge/").removesuffix("*"): rule.argv
+    for rule in DEFAULT_IMAGES
+    if rule.pattern.startswith("kedge/")
+}
+
+
+@pytest.mark.parametrize("image", RULES)
+def test_an_image_runs_what_stands_for_it_on_one_machine(image: str) -> None:
+    assert tuple(json.loads(last(image, "ENTRYPOINT"))) == RULES[image]
+
+
+def test_every_image_that_is_named_is_built() -> None:
+    named = set(re.findall(r"image: kedge/([\w-]+):", to_yaml(render(Values()))))
+    assert named
+    assert named <= set(stages())
+
+
+@pytest.mark.parametrize("name", sorted({*RULES, "controller", "gateway", "envoy"}))
+def test_no_image_runs_as_root(name: str) -> None:
+    assert last(name, "USER") == "65532:65532"
+
+
+def test_every_runtime_extra_has_an_image_and_every_image_an_extra() -> None:
+    installed = set(re.findall(r"\.\[([\w,]+)\]", DOCKERFILE.read_text()))
+    used = {extra for extras in installed for extra in extras.split(",")}
+    assert used <= set(EXTRAS)
+    built = {re.search(r"serve\", \"(\w+)", line)[1] for line in _entrypoints()}  # type: ignore[index]  # each has one
+    assert built - {"python"} == used - {"control", "server"}
+
+
+def _entrypoints() -> list[str]:
+    return [
+        line
+        for stage in stages().values()
+        for line in stage.lines
+        if line.startswith("ENTRYPOINT") and '"serve"' in line
+    ]
+
+
+@pytest.mark.skipif(shutil.which("hadolint") is None, reason="there is no hadolint")
+def test_hadolint_has_nothing_to_say() -> None:
+    done = subprocess.run(["hadolint", str(DOCKERFILE)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
