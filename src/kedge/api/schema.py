@@ -59,9 +59,20 @@ class FieldProblem:
         return f"{self.path}: {self.detail}"
 
 
-def check(kind: Kind, obj: dict[str, Any]) -> list[FieldProblem]:
-    """What is wrong with an object's shape, in the order of its fields."""
-    return list(_check_struct(struct_shape(kind.type), obj, ""))
+def check(
+    kind: Kind, obj: dict[str, Any], known: dict[str, Any] | None = None
+) -> list[FieldProblem]:
+    """What is wrong with an object's shape, in the order of its fields.
+
+    Args:
+        known: an object that was checked before; what `obj` says in the same words is not again.
+    """
+    shape = struct_shape(kind.type)
+    if known:
+        changed = {name: value for name, value in obj.items() if known.get(name) != value}
+        found = _check_struct(shape, changed, "")
+        return [one for one in found if one.kind != "required" or obj.get(one.path) is None]
+    return list(_check_struct(shape, obj, ""))
 
 
 def _check_struct(shape: StructShape, obj: Any, path: str) -> Iterator[FieldProblem]:

@@ -22,7 +22,7 @@ from kedge.lib.errors import TerminalError
 
 log = logging.getLogger(__name__)
 
-_LONGEST_REST = 1.0
+_LONGEST_REST = 0.5
 """Seconds for which a key is left alone at most, however many there are."""
 _UNAVAILABLE_SECONDS = 1.0
 
@@ -54,7 +54,7 @@ class Controller:
     Args:
         rest: seconds for which a key that was reconciled is left alone: its own writes come back
             as changes, and what changes together is looked at together. Where many keys are under
-            way it is as many times as long, up to a second, so that they share the time there is.
+            way it is as many times as long, up to half a second.
     """
 
     def __init__(

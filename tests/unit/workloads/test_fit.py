@@ -9,7 +9,7 @@ import pytest
 
 from kedge.cluster.base import Object
 from kedge.cluster.local.workloads.scheduler.affinity import is_attracted, is_repelled
-from kedge.cluster.local.workloads.scheduler.fit import misfits_of
+from kedge.cluster.local.workloads.scheduler.fit import could_fit, misfits_of
 from kedge.cluster.local.workloads.scheduler.resources import Usage, requests_of
 from kedge.cluster.local.workloads.scheduler.scheduler import explain
 
@@ -174,3 +174,8 @@ def test_pods_may_seek_each_other() -> None:
     assert is_attracted(social, node(), [(pod("other", labels={"app": "x"}), node())])
     first = pod(labels={"app": "x"}, **near("podAffinity", "x"))
     assert is_attracted(first, node(), [])
+
+
+def test_what_an_empty_node_could_hold() -> None:
+    assert could_fit(asking(cpu="4", gpu="1"), node())
+    assert not could_fit(asking(gpu="2"), node())

@@ -363,7 +363,7 @@ class Registry:
         if subresource == "status":
             check_status(kind, obj)
             return []
-        warnings = check_types(kind, obj, options.field_validation)
+        warnings = check_types(kind, obj, options.field_validation, old)
         set_defaults(kind, obj)
         if kind is SERVICE:
             self._addresses.assign(obj, old)

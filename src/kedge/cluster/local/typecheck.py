@@ -10,14 +10,21 @@ from kedge.cluster.local.requests import FieldValidation
 from kedge.cluster.local.validity import Problem, invalid
 
 
-def check_types(kind: Kind, obj: Object, validation: FieldValidation) -> list[str]:
+def check_types(
+    kind: Kind, obj: Object, validation: FieldValidation, old: Object | None = None
+) -> list[str]:
     """Warnings about unknown fields.
+
+    Args:
+        old: what is stored now; who does not ask about unknown fields gets no second check of what
+            it says too.
 
     Raises:
         BadRequest: an unknown field, and the client asked for strictness.
         Invalid: a field of the wrong type, or one that is required and missing.
     """
-    problems = [one for one in check(kind, obj) if _matters(one)]
+    known = old if validation == "Ignore" else None
+    problems = [one for one in check(kind, obj, known) if _matters(one)]
     _refuse_wrong(kind, obj, [one for one in problems if one.kind != "unknown"])
     unknown = [one.message for one in problems if one.kind == "unknown"]
     if unknown and validation == "Strict":

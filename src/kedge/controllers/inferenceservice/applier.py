@@ -220,6 +220,8 @@ def covers(live: Any, wanted: Any) -> bool:
 
     What says nothing (false, zero, an empty text or list) is left out by an API server.
     """
+    if live == wanted:
+        return True
     if isinstance(wanted, Mapping):
         return isinstance(live, Mapping) and all(
             covers(live[key], value) if key in live else not value for key, value in wanted.items()
@@ -230,7 +232,7 @@ def covers(live: Any, wanted: Any) -> bool:
             and len(live) == len(wanted)
             and all(covers(a, b) for a, b in zip(live, wanted, strict=True))
         )
-    return bool(live == wanted)
+    return False
 
 
 def _replicas(deployment: Object) -> int:

@@ -95,11 +95,13 @@ class Reconciler:
         self.cluster_domain = cluster_domain
         self.namespace = namespace
         self.events = EventRecorder(cluster, COMPONENT, clock)
+        self._reviewed: dict[Key, tuple[object, ServingConfig, list[Warned]]] = {}
 
     async def reconcile(self, key: Key) -> Result | None:
         """Bring the service of that name about, as far as it can be now."""
         isvc = self.cache.get(INFERENCE_SERVICE, key.namespace, key.name)
         if isvc is None:
+            self._reviewed.pop(key, None)
             return None
         if isvc["metadata"].get("deletionTimestamp"):
             await self._release(isvc)
@@ -108,6 +110,19 @@ class Reconciler:
         if _is_frozen(isvc, self.cache):
             return None
         return await _Pass(self, isvc).run()
+
+    def review(self, key: Key, isvc: Object, config: ServingConfig) -> list[Warned]:
+        """What admission would warn of; asked again only when the service or the settings changed.
+
+        Raises:
+            Rejected: admission refuses it.
+        """
+        metadata = isvc["metadata"]
+        asked = (isvc.get("spec"), metadata.get("annotations"), metadata.get("labels"))
+        known = self._reviewed.get(key)
+        if known is None or known[1] is not config or known[0] != asked:
+            known = self._reviewed[key] = (asked, config, review(isvc, config))
+        return known[2]
 
     async def _hold(self, isvc: Object) -> Object:
         """Put our finalizer on the service: we say when it may go."""
@@ -216,7 +231,7 @@ class _Pass:
             return None
         self.status.mark_running()
         try:
-            self.warnings += review(self.isvc, config)
+            self.warnings += self.reconciler.review(self.key, self.isvc, config)
         except Rejected as error:
             await self._reject(error)
             return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -42,8 +43,15 @@ class Change:
 
     @property
     def object(self) -> Object:
-        decoded: dict[str, Any] = msgspec.json.decode(self.body)
-        return decoded
+        """To be read only: all who follow have the same."""
+        return _decoded(self.version, self.body)
+
+
+@lru_cache(maxsize=256)
+def _decoded(version: int, body: bytes) -> Object:
+    """Several follow each kind: a change that is new is decoded once for them all."""
+    decoded: dict[str, Any] = msgspec.json.decode(body)
+    return decoded
 
 
 class Subscription:

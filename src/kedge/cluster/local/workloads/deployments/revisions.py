@@ -34,14 +34,19 @@ def template_hash(template: Object, collisions: int = 0) -> str:
 
 def same_template(one: Object, other: Object) -> bool:
     """Whether two templates make the same pods, apart from the hash label."""
-    return bool(_normal(one) == _normal(other))
+    plain, others = _without_hash(one), _without_hash(other)
+    return plain == others or bool(_without_empty(plain) == _without_empty(others))
 
 
 def _normal(template: Object) -> Any:
+    return _without_empty(_without_hash(template))
+
+
+def _without_hash(template: Object) -> Object:
     metadata = dict(template.get("metadata") or {})
     labels = dict(metadata.get("labels") or {})
     labels.pop(HASH_LABEL, None)
-    return _without_empty({**template, "metadata": {**metadata, "labels": labels}})
+    return {**template, "metadata": {**metadata, "labels": labels}}
 
 
 def _without_empty(value: Any) -> Any:

@@ -51,6 +51,15 @@ def misfits_of(pod: Object, node: Object, usage: Usage) -> list[Misfit]:
     return _shortages(pod, node, usage)
 
 
+def could_fit(pod: Object, node: Object) -> bool:
+    """Whether the node, were it empty, would have what the pod asks for."""
+    total = allocatable_of(node)
+    return all(
+        amount <= total.get(resource, Decimal(110 if resource == PODS else 0))
+        for resource, amount in requests_of(pod).items()
+    )
+
+
 def _shortages(pod: Object, node: Object, usage: Usage) -> list[Misfit]:
     name = node["metadata"]["name"]
     total, used = allocatable_of(node), usage.on(name)

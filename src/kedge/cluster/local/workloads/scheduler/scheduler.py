@@ -14,7 +14,7 @@ from kedge.cluster.local.workloads.scheduler.affinity import (
     is_attracted,
     is_repelled,
 )
-from kedge.cluster.local.workloads.scheduler.fit import Misfit, misfits_of
+from kedge.cluster.local.workloads.scheduler.fit import Misfit, could_fit, misfits_of
 from kedge.cluster.local.workloads.scheduler.resources import Usage, requests_of
 from kedge.cluster.local.workloads.status import without_condition
 from kedge.lib.clock import SYSTEM_CLOCK, Clock, format_time
@@ -24,8 +24,8 @@ _NAME = "default-scheduler"
 _SCHEDULED = "PodScheduled"
 _SHY = "pods-with-pod-affinity"
 _PATIENCE = 5.0
-"""Seconds for which one pod's end gives hope to those that wait for room: they are not told that
-there is none as long as pods come and go."""
+"""Seconds for which a pod that comes or goes gives hope to those that wait for room: they are not
+told that there is none before all stands still."""
 
 
 class Scheduler:
@@ -45,7 +45,7 @@ class Scheduler:
         self._events = EventRecorder(cluster, _NAME, clock)
         self._usage = Usage()
         self._waiting: dict[Key, str] = {}
-        self._freed_at = float("-inf")
+        self._moved_at = float("-inf")
         # One at a time: two pods must not be given the same room.
         self._controller = Controller("scheduler", self.reconcile, workers=1, clock=clock)
         self._pods.add_index(_SHY, lambda pod: [""] if has_pod_affinity(pod) else [])
@@ -68,8 +68,8 @@ class Scheduler:
             await self._bind(pod, node)
             return None
         self._waiting[key] = _wish(pod, by_labels=self._minds_others(pod))
-        left = self._freed_at + _PATIENCE - self._clock.monotonic()
-        if left > 0:
+        left = self._moved_at + _PATIENCE - self._clock.monotonic()
+        if left > 0 and any(could_fit(pod, node) for node in self._nodes.list()):
             return Result(requeue_after=left)
         await self._refuse(pod, refusals)
         return None
@@ -130,6 +130,7 @@ class Scheduler:
         except (NotFound, Conflict):
             return
         self._pods.note_write(bound)
+        self._moved_at = self._clock.monotonic()
         said = f"Successfully assigned {metadata['namespace']}/{metadata['name']} to {node}"
         await self._events.record(pod, "Normal", "Scheduled", said)
 
@@ -175,7 +176,7 @@ class Scheduler:
             if _wants_node(pod):
                 self._controller.enqueue(key)
         if freed:
-            self._freed_at = self._clock.monotonic()
+            self._moved_at = self._clock.monotonic()
             self._retry()
 
     def _node_changed(self, type: EventType, node: Object, old: Object | None) -> None:
