@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import subprocess
 import time
@@ -108,6 +109,12 @@ class ApiServer:
         token = self.kubectl("create", "token", account, "-n", namespace).strip()
         path.write_text(self._kubeconfig(token))
         return path
+
+    def cpu(self) -> float:
+        """Seconds of processor time that kube-apiserver has used so far."""
+        assert self._api is not None
+        fields = Path(f"/proc/{self._api.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def kill_api(self) -> None:
         """End kube-apiserver at once; etcd keeps what it acknowledged."""

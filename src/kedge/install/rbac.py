@@ -35,7 +35,7 @@ class Rule:
 
 
 _WATCH = ("list", "watch")
-_CHILD = (*_WATCH, "create", "patch", "delete")
+_CHILD = ("get", *_WATCH, "create", "patch", "delete")
 """A child is applied, which Kubernetes calls patch, and create where it is not there yet."""
 
 CONTROLLER_RULES: tuple[Rule, ...] = (
@@ -46,7 +46,7 @@ CONTROLLER_RULES: tuple[Rule, ...] = (
         ("servingruntimes", "clusterservingruntimes", "clusterstoragecontainers"),
         _WATCH,
     ),
-    Rule("apps", ("deployments",), ("get", *_CHILD)),
+    Rule("apps", ("deployments",), _CHILD),
     Rule("apps", ("deployments/scale",), ("patch",)),
     Rule("", ("services",), _CHILD),
     Rule(GATEWAY_GROUP, ("httproutes",), _CHILD),

@@ -17,7 +17,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from kedge.api.scheme import CONFIG_MAP
+from kedge.api.scheme import CONFIG_MAP, DEPLOYMENT, SERVICE
 from kedge.autoscaler import http as scaling_page
 from kedge.autoscaler.autoscaler import Autoscaler
 from kedge.autoscaler.leader import (
@@ -54,6 +54,9 @@ log = logging.getLogger(__name__)
 METRICS_PORT = 9090
 _REST = 0.2
 """Seconds between two looks at one service: what changes together is looked at together."""
+
+_WORKERS = 16
+"""Services looked at together: most of the time each waits for the API server."""
 
 
 @dataclass(frozen=True)
@@ -153,8 +156,8 @@ async def _connect_and_run(settings: ControllerSettings) -> None:
 
 def _connect(settings: ControllerSettings) -> KubernetesCluster:
     if settings.kubeconfig is None:
-        return KubernetesCluster.from_pod()
-    return KubernetesCluster.from_kubeconfig(settings.kubeconfig)
+        return KubernetesCluster.from_pod(slim=True)
+    return KubernetesCluster.from_kubeconfig(settings.kubeconfig, slim=True)
 
 
 async def run_controller(cluster: Cluster, settings: ControllerSettings) -> None:
@@ -179,7 +182,6 @@ async def _lead(
 ) -> None:
     """What only the holder of the Lease does."""
     autoscaler = Autoscaler(cluster, namespace=settings.namespace)
-    telemetry = Telemetry(cluster, History(Path(":memory:")))
     await config.informer.synced.wait()
     await ensure_token(cluster, settings.namespace)
     async with asyncio.TaskGroup() as tasks:
@@ -189,8 +191,15 @@ async def _lead(
             cluster_domain=settings.cluster_domain,
             namespace=settings.namespace,
             rest=_REST,
+            workers=_WORKERS,
         )
         config.tell(services)
+        telemetry = Telemetry(
+            cluster,
+            History(Path(":memory:")),
+            services=services.informer(SERVICE),
+            deployments=services.informer(DEPLOYMENT),
+        )
         tasks.create_task(services.run())
         tasks.create_task(autoscaler.run())
         tasks.create_task(telemetry.run())

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from kedge.api.scheme import Kind
 from kedge.cluster.base import Cluster, EventType, Object, WatchEvent
-from kedge.cluster.errors import Gone, Unavailable
+from kedge.cluster.errors import Gone, NotFound, Unavailable
 from kedge.lib.backoff import Backoff
 from kedge.lib.clock import SYSTEM_CLOCK, Clock
 
@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 Handler = Callable[[EventType, Object, Object | None], None]
 _Place = tuple[str, str]
+_ABSENT_SECONDS = 10.0
 
 
 class _Index:
@@ -134,6 +135,14 @@ class Informer:
             except Gone:
                 self._version = None
                 log.info("%s: version %s is gone, listing again", self.kind, before)
+            except NotFound as error:
+                # Nobody knows this kind: there are none, until somebody makes it known.
+                level = logging.DEBUG if self.synced.is_set() else logging.WARNING
+                log.log(level, "%s: %s; again in %g s", self.kind, error, _ABSENT_SECONDS)
+                self._version = None
+                self._forget()
+                self.synced.set()
+                await self._clock.sleep(_ABSENT_SECONDS)
             except (Unavailable, OSError) as error:
                 self._failures += 1
                 log.log(logging.INFO if self._failures == 1 else logging.DEBUG,
@@ -162,6 +171,10 @@ class Informer:
             self._put(obj)
         self._version = listed.resource_version
         self.synced.set()
+
+    def _forget(self) -> None:
+        for obj in list(self._objects.values()):
+            self._remove(obj)
 
     async def _follow(self) -> None:
         events = self._cluster.watch(

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kedge.api.scheme import DEPLOYMENT, SERVICE
+from kedge.api.scheme import DEPLOYMENT, SERVICE, Kind
 from kedge.cluster.base import Cluster
 from kedge.lib.clock import SYSTEM_CLOCK, Clock
 from kedge.reconcile import Informer
@@ -42,13 +42,28 @@ class Telemetry:
 
     Args:
         history: where minutes are kept.
+        services, deployments: caches that somebody else runs; of its own when None.
     """
 
-    def __init__(self, cluster: Cluster, history: History, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        history: History,
+        clock: Clock = SYSTEM_CLOCK,
+        *,
+        services: Informer | None = None,
+        deployments: Informer | None = None,
+    ) -> None:
         self._clock = clock
         self._history = history
-        self._services = Informer(cluster, SERVICE, labels=SERVICE_LABEL, clock=clock)
-        self._deployments = Informer(cluster, DEPLOYMENT, labels=SERVICE_LABEL, clock=clock)
+        self._own: list[Informer] = []
+
+        def own(kind: Kind) -> Informer:
+            self._own.append(Informer(cluster, kind, labels=SERVICE_LABEL, clock=clock))
+            return self._own[-1]
+
+        self._services = services or own(SERVICE)
+        self._deployments = deployments or own(DEPLOYMENT)
         self._minute: dict[Source, Counts] = {}
         self._minute_at = self._this_minute()
         self._recent: deque[tuple[float, float, Source, Counts]] = deque()
@@ -58,8 +73,8 @@ class Telemetry:
     async def run(self) -> None:
         """Until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._services.run())
-            tasks.create_task(self._deployments.run())
+            for informer in self._own:
+                tasks.create_task(informer.run())
             tasks.create_task(self._keep())
 
     def take(self, seconds: float, revisions: Mapping[str, Counted]) -> None:

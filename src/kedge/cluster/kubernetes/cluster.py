@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -39,26 +39,36 @@ class KubernetesCluster:
     Args:
         connection: where the server is.
         watch_seconds: how long the server is asked to let one watch last.
+        slim: leave out of lists and watches who manages which field, half of what an object
+            weighs; only who counts the replicas is kept.
     """
 
-    def __init__(self, connection: Connection, *, watch_seconds: int = _WATCH_SECONDS) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        watch_seconds: int = _WATCH_SECONDS,
+        slim: bool = False,
+    ) -> None:
         self._transport = Transport(connection)
         self._watch_seconds = watch_seconds
+        self._slim = slim
 
     @classmethod
     def from_kubeconfig(
-        cls, path: str | os.PathLike[str], context: str | None = None
+        cls, path: str | os.PathLike[str], context: str | None = None, *, slim: bool = False
     ) -> KubernetesCluster:
-        return cls(connect_by_kubeconfig(path, context))
+        return cls(connect_by_kubeconfig(path, context), slim=slim)
 
     @classmethod
     def from_unix_socket(cls, path: str | os.PathLike[str]) -> KubernetesCluster:
         return cls(connect_by_socket(path))
 
     @classmethod
-    def from_pod(cls, credentials: Path | None = None) -> KubernetesCluster:
+    def from_pod(cls, credentials: Path | None = None, *, slim: bool = False) -> KubernetesCluster:
         """The cluster that this process runs in, as the pod's service account."""
-        return cls(connect_from_pod(credentials) if credentials else connect_from_pod())
+        connection = connect_from_pod(credentials) if credentials else connect_from_pod()
+        return cls(connection, slim=slim)
 
     async def __aenter__(self) -> KubernetesCluster:
         return self
@@ -97,6 +107,8 @@ class KubernetesCluster:
                 # A list of built-in kinds says what its items are only once, for all.
                 obj.setdefault("apiVersion", kind.api_version)
                 obj.setdefault("kind", kind.kind)
+                if self._slim:
+                    _slim_down(obj)
                 items.append(obj)
             metadata = page["metadata"]
             if not metadata.get("continue"):
@@ -125,7 +137,10 @@ class KubernetesCluster:
             if not piece.endswith(b"\n"):
                 return
             for line in piece.splitlines():
-                yield _parse_event(line)
+                event = _parse_event(line)
+                if self._slim:
+                    _slim_down(event.object)
+                yield event
 
     async def create(self, kind: Kind, obj: Object) -> Object:
         path = kind.path(obj["metadata"].get("namespace"))
@@ -239,6 +254,21 @@ class KubernetesCluster:
             method, path, params=params, body=body, content_type=content_type
         )
         return found
+
+
+def _slim_down(obj: Object) -> None:
+    fields = obj["metadata"].pop("managedFields", None)
+    if fields and "replicas" in (obj.get("spec") or {}):
+        counting = [entry["manager"] for entry in fields if "replicas" in _specified(entry)]
+        obj["metadata"]["managedFields"] = [
+            {"manager": manager, "fieldsV1": {"f:spec": {"f:replicas": {}}}} for manager in counting
+        ]
+
+
+def _specified(entry: Object) -> Iterator[str]:
+    """The fields of the spec that somebody manages."""
+    spec = (entry.get("fieldsV1") or {}).get("f:spec") or {}
+    return (name.removeprefix("f:") for name in spec)
 
 
 def _path_of(kind: Kind, obj: Object) -> str:

@@ -11,7 +11,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from kedge.api.scheme import DEPLOYMENT, Kind
+from kedge.api.scheme import DEPLOYMENT, GATEWAY_GROUP, Kind
 from kedge.cluster.base import FIELD_MANAGER, Cluster, Object
 from kedge.cluster.errors import NotFound
 from kedge.controllers.inferenceservice import names
@@ -24,6 +24,12 @@ class NameTaken(BuildError):
     """An object of that name is there, and it is somebody else's."""
 
     reason = "NameTaken"
+
+
+class KindMissing(BuildError):
+    """The cluster does not know a kind that is needed."""
+
+    reason = "KindMissing"
 
 
 class Applier:
@@ -44,11 +50,17 @@ class Applier:
         self.written.add((kind.kind, obj["metadata"]["name"]))
         stamped = _stamp(obj)
         live = self._cached(kind, obj)
+        if live is None:
+            # What is somebody else's need not carry the label by which we watch.
+            live = await self.find(kind, obj["metadata"]["name"])
         if live is not None:
             self._check_owner(kind, live)
             if _is_applied(live, stamped):
                 return live
-        return await self._cluster.apply(kind, stamped)
+        try:
+            return await self._cluster.apply(kind, stamped)
+        except NotFound as error:
+            raise _missing(kind, error) from error
 
     async def apply_unseen(self, kind: Kind, obj: Object) -> Object:
         """Apply an object of a kind that nobody watches."""
@@ -194,6 +206,19 @@ class Applier:
             fix=f"Delete it (kubectl delete {kind.plural} {name} -n"
             f" {live['metadata'].get('namespace')}), or give the InferenceService another name.",
         )
+
+
+def _missing(kind: Kind, error: NotFound) -> Exception:
+    """Why nothing can be written there: the namespace is gone, or nobody knows the kind."""
+    if (error.details or {}).get("kind") == "namespaces":
+        return error
+    needed = "the Gateway API, which" if kind.group == GATEWAY_GROUP else f"what brings {kind},"
+    return KindMissing(
+        f"This cluster knows no {kind.kind} ({kind.group}/{kind.version}), which is needed.",
+        fix=f"Install {needed} `kedge install` brings where it is missing."
+        if kind.group == GATEWAY_GROUP
+        else f"Install {needed} or leave out what needs it.",
+    )
 
 
 def _stamp(obj: Object) -> Object:

@@ -105,6 +105,10 @@ class InferenceServiceController:
                 await informer.synced.wait()
             tasks.create_task(self._controller.run(), name="inferenceservice:controller")
 
+    def informer(self, kind: Kind) -> Informer:
+        """The cache of a kind, for others who want to know what is in it."""
+        return self._informers[kind]
+
     def resync(self) -> None:
         """Reconcile every service, because something that concerns them all has changed."""
         for isvc in self._informers[INFERENCE_SERVICE].list():
