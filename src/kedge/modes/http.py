@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 
+import aiohttp
 import uvicorn
+from yarl import URL
 
 from kedge.lib.asgi import Body, ReadOnly, Receive, Scope, Send
+from kedge.lib.errors import KedgeError
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 _BACKLOG = 256
+_ASKED = ("/scaling", "/top")
+_PASSED_ON = "X-Kedge-Passed-On"
+_PATIENCE = aiohttp.ClientTimeout(total=5.0)
 
 
 class _Server(uvicorn.Server):
@@ -72,11 +79,17 @@ def _bind(port: int) -> socket.socket:
 
 
 class Health:
-    """`/healthz` and `/readyz` of any process; the pages of the parts that only the leader runs."""
+    """`/healthz` and `/readyz` of any process; the pages of the parts that only the leader runs.
 
-    def __init__(self) -> None:
+    Args:
+        leader: finds the base URL of the leader's pages; raises `KedgeError` where none leads.
+    """
+
+    def __init__(self, leader: Callable[[], Awaitable[str]]) -> None:
+        self._leader = leader
         self._leading: dict[str, ReadOnly] = {}
-        self._own = ReadOnly({"/healthz": _well, "/readyz": _well})
+        pages = {"/healthz": _well, "/readyz": _well, "/metrics": _stands_by}
+        self._own = ReadOnly(pages)
 
     def lead(self, scaling: ReadOnly, telemetry: ReadOnly) -> None:
         """This process leads now and has these pages."""
@@ -84,8 +97,37 @@ class Health:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = str(scope["path"]).rstrip("/")
-        app: App = self._leading.get(path, self._own)
-        await app(scope, receive, send)
+        if path in _ASKED and not self._leading and not _passed_on(scope):
+            await self._pass_on(scope, send)
+        else:
+            await self._leading.get(path, self._own)(scope, receive, send)
+
+    async def _pass_on(self, scope: Scope, send: Send) -> None:
+        """Ask the leader, once."""
+        asked = f"{scope['path']}?{scope.get('query_string', b'').decode()}"
+        try:
+            url = await self._leader() + asked
+            async with (
+                aiohttp.ClientSession(timeout=_PATIENCE) as session,
+                session.get(URL(url, encoded=True), headers={_PASSED_ON: "1"}) as response,
+            ):
+                code, data = response.status, await response.read()
+        except (KedgeError, aiohttp.ClientError, TimeoutError) as error:
+            code, data = 503, json.dumps({"message": f"no leader answers: {error}"}).encode()
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(data)).encode()),
+        ]
+        await send({"type": "http.response.start", "status": code, "headers": headers})
+        await send({"type": "http.response.body", "body": data})
+
+
+def _passed_on(scope: Scope) -> bool:
+    return any(name == _PASSED_ON.lower().encode() for name, _ in scope["headers"])
+
+
+async def _stands_by(query: Mapping[str, str]) -> Body:
+    return "kedge_controller_leading 0\n"
 
 
 async def _well(query: Mapping[str, str]) -> Body:

@@ -24,6 +24,7 @@ from kedge.autoscaler.leader import (
     LEASE_NAME,
     SIGNALS_PORT,
     ensure_token,
+    find_leader,
     make_identity,
     read_token,
 )
@@ -163,7 +164,13 @@ def _connect(settings: ControllerSettings) -> KubernetesCluster:
 async def run_controller(cluster: Cluster, settings: ControllerSettings) -> None:
     """Until cancelled, or until the Lease is lost."""
     leadership = Leadership(cluster, LEASE_NAME, settings.namespace, settings.identity)
-    health = Health()
+    find = find_leader(cluster, settings.namespace)
+
+    async def leader() -> str:
+        host = (await find()).target.rpartition(":")[0]
+        return f"http://{host}:{settings.metrics_port}"
+
+    health = Health(leader)
     config = FollowedConfig(cluster, settings.namespace)
     async with contextlib.AsyncExitStack() as stack:
         following = asyncio.ensure_future(config.informer.run())

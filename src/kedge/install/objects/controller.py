@@ -53,7 +53,16 @@ def make_controller(values: Values) -> list[Object]:
         "selector": selector(COMPONENT),
         "ports": [_port("metrics", names.METRICS_PORT), _port("signals", names.SIGNALS_PORT)],
     }
-    return [make(SERVICE, names.CONTROLLER, values, COMPONENT, spec=headless), *workload]
+    # Clients ask through the API server; a replica that stands by asks the one that works.
+    asked = {
+        "selector": selector(COMPONENT),
+        "ports": [{**_port("http", 80), "targetPort": names.METRICS_PORT}],
+    }
+    pages = [
+        make(SERVICE, name, values, COMPONENT, spec=asked)
+        for name in ("kedge-autoscaler", "kedge-telemetry")
+    ]
+    return [make(SERVICE, names.CONTROLLER, values, COMPONENT, spec=headless), *pages, *workload]
 
 
 def make_webhook(values: Values) -> list[Object]:
