@@ -14,6 +14,7 @@ from kedge.cluster.kubernetes.connection import (
     connect_by_kubeconfig,
     connect_from_pod,
 )
+from kedge.lib.errors import KedgeError
 
 
 def write(folder: Path, cluster: dict[str, Any], user: dict[str, Any]) -> Path:
@@ -45,6 +46,47 @@ def test_reads_a_token_file_beside_the_kubeconfig(tmp_path: Path) -> None:
     assert connect_by_kubeconfig(file).token() == "secret"
 
 
+def plugin(folder: Path, script: str) -> Path:
+    program = folder / "login"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    user = {"exec": {"command": "./login", "args": ["a"], "env": [{"name": "X", "value": "1"}]}}
+    return write(folder, {"server": "http://h"}, user)
+
+
+def test_a_program_gives_tokens_until_they_end(tmp_path: Path) -> None:
+    script = """
+    echo x >> "$(dirname "$0")/runs"
+    case "$KUBERNETES_EXEC_INFO" in *ExecCredential*) ;; *) exit 1 ;; esac
+    [ -f "$(dirname "$0")/short" ] && end=2020-01-01T00:00:00Z || end=2999-01-01T00:00:00Z
+    echo "{\\"status\\": {\\"token\\": \\"t$1$X\\", \\"expirationTimestamp\\": \\"$end\\"}}"
+    """
+    connection = connect_by_kubeconfig(plugin(tmp_path, script))
+    runs = tmp_path / "runs"
+    assert not runs.exists()
+    assert [connection.token() for _ in range(2)] == ["ta1", "ta1"]
+    assert len(runs.read_text().split()) == 1
+    (tmp_path / "short").touch()
+    ending = connect_by_kubeconfig(plugin(tmp_path, script))
+    assert [ending.token() for _ in range(2)] == ["ta1", "ta1"]
+    assert len(runs.read_text().split()) == 3
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("echo please log in >&2; exit 3", "exit status 3: please log in"),
+        ("echo nothing", "no ExecCredential"),
+        ("echo '{\"status\": {}}'", "no ExecCredential"),
+    ],
+)
+def test_a_program_that_gives_none_is_named(tmp_path: Path, script: str, message: str) -> None:
+    connection = connect_by_kubeconfig(plugin(tmp_path, script))
+    with pytest.raises(KedgeError, match=message) as caught:
+        connection.token()
+    assert caught.value.fix
+
+
 def test_verifies_https_unless_told_not_to(tmp_path: Path) -> None:
     tls = connect_by_kubeconfig(write(tmp_path, {"server": "https://h"}, {})).tls
     assert tls is not None
@@ -59,7 +101,7 @@ def test_verifies_https_unless_told_not_to(tmp_path: Path) -> None:
     ("cluster", "user", "context", "message"),
     [
         ({"server": "nonsense"}, {}, None, "has server 'nonsense', which is no URL"),
-        ({"server": "http://h"}, {"exec": {}}, None, "logs in by 'exec'"),
+        ({"server": "http://h"}, {"auth-provider": {}}, None, "logs in by 'auth-provider'"),
         ({"server": "http://h"}, {}, "three", "contexts has no entry 'three'; it has: one, two"),
         ({"server": "http://h"}, {}, "two", "clusters has no entry 'nowhere'; it has: c"),
         (

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from kedge.cluster.kubernetes.plugin import token_of_plugin
 from kedge.lib.errors import KedgeError
 
 _TOKEN_SECONDS = 60.0
@@ -160,13 +161,13 @@ def _bytes_of(file: Path, entry: dict[str, Any], field: str) -> bytes | None:
 
 
 def _token_of_user(file: Path, user: dict[str, Any]) -> Callable[[], str | None]:
-    for plugin in ("exec", "auth-provider"):
-        if plugin in user:
-            raise InvalidConnection(
-                f"{file}: the user logs in by {plugin!r}, which Kedge does not run.",
-                fix="Use a kubeconfig with a token or a client certificate, "
-                "such as one of a service account.",
-            )
+    if "auth-provider" in user:
+        raise InvalidConnection(
+            f"{file}: the user logs in by 'auth-provider', which Kubernetes gave up in 1.26.",
+            fix="Have your provider's tool write the kubeconfig anew.",
+        )
+    if user.get("exec"):
+        return token_of_plugin(file, user["exec"])
     if user.get("tokenFile"):
         return _token_of_file(file.parent / user["tokenFile"])
     token = user.get("token")
