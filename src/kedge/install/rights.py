@@ -31,6 +31,10 @@ GATEWAY_HOME_RULES: tuple[Rule, ...] = (
 )
 """`kedge gateway`, in the namespace where Kedge's own objects are."""
 
+NARROW_HOME_RULES: tuple[Rule, ...] = (Rule("", ("secrets",), ("get",)),)
+"""What the rights in the whole cluster hold for the installation's own namespace, too, and must be
+said where there are none: the token and the certificate are read again."""
+
 EDIT_RULES: tuple[Rule, ...] = (
     Rule(SERVING_GROUP, ("inferenceservices", "servingruntimes"), _EDIT),
     Rule(SERVING_GROUP, ("inferenceservices/status",), ("get",)),

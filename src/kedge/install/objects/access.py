@@ -55,7 +55,7 @@ def make_namespace_access(values: Values) -> list[Object]:
     for name, (served, home) in _RULES.items():
         if shared := rights.of_no_namespace(served):
             made += _grant(CLUSTER_ROLE, name, values, shared)
-        made += _grant(ROLE, name, values, home)
+        made += _grant(ROLE, name, values, [*home, *rights.NARROW_HOME_RULES])
         inside = _grant(ROLE, f"{name}-served", values, rights.of_namespaces(served), account=name)
         for obj in inside:
             obj["metadata"]["namespace"] = values.watch_namespace
