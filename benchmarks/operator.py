@@ -163,7 +163,8 @@ def main(argv: list[str] | None = None) -> None:
                 figures = asyncio.run(measure(world, controller, options.services))
             finally:
                 print(controller.log.read_text()[-3000:])
-    result = {"machine": machine(), "services": options.services, **figures}
+    command = {"command": "python -m benchmarks.operator"}
+    result = {"machine": {**machine(), **command}, "services": options.services, **figures}
     print(json.dumps(result, indent=2))
     if options.keep:
         options.keep.write_text(json.dumps(result, indent=2) + "\n")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from kedge.api.scheme import Kind
 from kedge.cluster.base import Cluster, EventType, Object, WatchEvent
-from kedge.cluster.errors import Gone, NotFound, Unavailable
+from kedge.cluster.errors import ApiError, Gone, NotFound, TooManyRequests, Unavailable
 from kedge.lib.backoff import Backoff
 from kedge.lib.clock import SYSTEM_CLOCK, Clock
 
@@ -143,10 +143,15 @@ class Informer:
                 self._forget()
                 self.synced.set()
                 await self._clock.sleep(_ABSENT_SECONDS)
-            except (Unavailable, OSError) as error:
+            except (Unavailable, TooManyRequests, OSError) as error:
                 self._failures += 1
                 log.log(logging.INFO if self._failures == 1 else logging.DEBUG,
                         "%s: %s", self.kind, error)  # fmt: skip
+            except ApiError as error:
+                # Such as a right that is missing: it is tried again, and what is known is kept.
+                self._failures += 1
+                level = logging.ERROR if self._failures == 1 else logging.DEBUG
+                log.log(level, "%s: %s", self.kind, error)
             except Exception:
                 self._failures += 1
                 log.exception("%s: watch failed", self.kind)

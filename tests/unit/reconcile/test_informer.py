@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from kedge.api.scheme import POD, Kind
 from kedge.cluster.base import Cluster, EventType, Object, ObjectList, WatchEvent
-from kedge.cluster.errors import Gone, Unavailable
+from kedge.cluster.errors import Forbidden, Gone, NotFound, Unavailable
 from kedge.reconcile import Informer
 from kedge.testing.clock import FakeClock
 
@@ -244,3 +244,19 @@ async def test_listing_again_keeps_what_was_written_after_the_list() -> None:
         await clock.advance(1)
         assert [obj["metadata"]["name"] for obj in informer.list()] == ["new"]
         assert heard[-1] == ("DELETED", "old@7", "7")
+
+
+async def test_a_kind_that_nobody_knows_has_no_objects_until_it_is_made_known() -> None:
+    cluster = ScriptedCluster()
+    cluster.lists = [
+        NotFound("404 page not found"),
+        Forbidden("pods is forbidden"),
+        ObjectList([pod("a", 1)], "1"),
+    ]
+    async with following(cluster) as (informer, clock, heard):
+        assert informer.synced.is_set()
+        assert not informer.list()
+        await clock.advance(10)
+        assert not heard
+        await clock.advance(2)
+        assert [one[:2] for one in heard] == [("ADDED", "a@1")]

@@ -260,9 +260,11 @@ def _slim_down(obj: Object) -> None:
     fields = obj["metadata"].pop("managedFields", None)
     if fields and "replicas" in (obj.get("spec") or {}):
         counting = [entry["manager"] for entry in fields if "replicas" in _specified(entry)]
-        obj["metadata"]["managedFields"] = [
+        kept = [
             {"manager": manager, "fieldsV1": {"f:spec": {"f:replicas": {}}}} for manager in counting
         ]
+        # That nobody counts is known, too.
+        obj["metadata"]["managedFields"] = kept or [{"manager": fields[0]["manager"]}]
 
 
 def _specified(entry: Object) -> Iterator[str]:
