@@ -20,6 +20,7 @@ from tests.kubernetes.world import World
 
 from kedge.api.scheme import (
     DEPLOYMENT,
+    HORIZONTAL_POD_AUTOSCALER,
     HTTP_ROUTE,
     INFERENCE_SERVICE,
     POD,
@@ -67,7 +68,7 @@ async def ready(cluster: KubernetesCluster, name: str, namespace: str) -> Object
 @pytest.mark.parametrize(
     "case",
     ["standard-sklearn", "storage-uris", "transformer-explainer", "canary", "hpa", "pvc",
-     "multi-node", "cluster-local", "collocation", "s3-service-account"],
+     "multi-node", "cluster-local", "collocation", "oci"],
 )  # fmt: skip
 async def test_children_are_those_of_render(
     world: World, cluster: KubernetesCluster, namespace: str, case: str
@@ -129,7 +130,7 @@ def _plain(obj: Object) -> Object:
 def _first_difference(live: Any, wanted: Any, path: str = "") -> str:
     if isinstance(wanted, dict) and isinstance(live, dict):
         for key, value in wanted.items():
-            if not covers(live.get(key), value):
+            if not covers({key: live[key]} if key in live else {}, {key: value}):
                 return _first_difference(live.get(key), value, f"{path}.{key}")
     if isinstance(wanted, list) and isinstance(live, list) and len(live) == len(wanted):
         for place, (one, other) in enumerate(zip(live, wanted, strict=True)):
@@ -242,6 +243,25 @@ async def test_children_go_with_their_service(
         await eventually(gone, "an empty namespace")
 
 
+async def test_a_stopped_service_keeps_nothing_but_itself(
+    world: World, cluster: KubernetesCluster, namespace: str
+) -> None:
+    (steady,) = load(GOLDEN / "hpa.in.yaml")
+    world.apply(steady, namespace=namespace)
+    async with all_goes_well(cluster, namespace):
+        await ready(cluster, "steady", namespace)
+        stop = {"metadata": {"annotations": {"serving.kserve.io/stop": "true"}}}
+        await cluster.patch(INFERENCE_SERVICE, "steady", stop, namespace=namespace)
+
+        async def gone() -> bool:
+            kinds = (DEPLOYMENT, SERVICE, HTTP_ROUTE, HORIZONTAL_POD_AUTOSCALER, POD)
+            return not [o for k in kinds for o in (await cluster.list(k, namespace)).items]
+
+        await eventually(gone, "nothing but the service")
+    found = await cluster.get(INFERENCE_SERVICE, "steady", namespace)
+    assert condition(found, "Stopped")["status"] == "True"
+
+
 async def test_a_deleted_namespace_goes(
     world: World, cluster: KubernetesCluster, namespace: str
 ) -> None:
@@ -263,6 +283,20 @@ async def test_the_status_says_why_pods_do_not_run(
 
     pod = await eventually(first_pod, "a pod")
     assert pod is not None
+    starting = {
+        "name": "kserve-container", "ready": False, "restartCount": 0, "image": "x",
+        "imageID": "", "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}},
+    }  # fmt: skip
+    status = {**pod_ready(False), "containerStatuses": [starting]}
+    await set_status(cluster, POD, pod["metadata"]["name"], namespace, status)
+
+    async def log_is_asked_for() -> bool:
+        asked = [one["objectRef"] for one in world.api.audited() if "objectRef" in one]
+        return any(
+            one.get("subresource") == "log" and one.get("namespace") == namespace for one in asked
+        )
+
+    await eventually(log_is_asked_for, "a look into the log")
     waiting = {
         "name": "kserve-container", "ready": False, "restartCount": 3, "image": "x",
         "imageID": "", "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}},

@@ -21,7 +21,9 @@ SELDOM: frozenset[Use] = frozenset(
         ("keda.sh", "scaledobjects", "create"),
         ("opentelemetry.io", "opentelemetrycollectors", "create"),
         # A bundle of certificate authorities that is copied.
+        ("", "configmaps", "get"),
         ("", "configmaps", "create"),
+        ("", "configmaps", "patch"),
         # Every ninety days.
         ("", "secrets", "update"),
     }
@@ -44,15 +46,17 @@ def _uses(world: World) -> dict[Use, set[int]]:
     return found
 
 
+_REFUSED_BY_OTHERS = ("exceeded quota", "it is being terminated")
+"""Told as forbidden, too, but no matter of rights."""
+
+
 def test_no_right_was_missing(world: World, controller: ControllerProcess) -> None:
-    refused = {use for use, codes in _uses(world).items() if 403 in codes}
-    named = {entry["objectRef"]["resource"]: entry["responseStatus"].get("message", "")
-             for entry in world.api.audited()
-             if entry["user"]["username"] == ACCOUNT
-             and entry["responseStatus"]["code"] == 403}  # fmt: skip
-    # What a quota refuses is told as forbidden, too.
-    missing = {use for use in refused if "exceeded quota" not in named.get(use[1], "")}
-    assert not missing, named
+    refused = [
+        str(entry["responseStatus"].get("message", ""))
+        for entry in world.api.audited()
+        if entry["user"]["username"] == ACCOUNT and entry["responseStatus"]["code"] == 403
+    ]
+    assert not [said for said in refused if not any(one in said for one in _REFUSED_BY_OTHERS)]
 
 
 def test_every_right_was_used(world: World, request: pytest.FixtureRequest) -> None:
@@ -67,4 +71,4 @@ def test_every_right_was_used(world: World, request: pytest.FixtureRequest) -> N
     used = set(_uses(world))
     # An apply that makes an object is audited as a patch, and needs the right to create as well.
     created = {(group, resource, "create") for group, resource, verb in used if verb == "patch"}
-    assert given - used - created - SELDOM == set()
+    assert sorted(given - used - created - SELDOM) == []
