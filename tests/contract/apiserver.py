@@ -32,7 +32,7 @@ _CONTROLLERS = (
 _AUDIT = """
 apiVersion: audit.k8s.io/v1
 kind: Policy
-omitStages: [RequestReceived, ResponseStarted]
+omitStages: [RequestReceived]
 rules: [{level: Metadata}]
 """
 

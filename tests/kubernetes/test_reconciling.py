@@ -68,7 +68,7 @@ async def ready(cluster: KubernetesCluster, name: str, namespace: str) -> Object
 @pytest.mark.parametrize(
     "case",
     ["standard-sklearn", "storage-uris", "transformer-explainer", "canary", "hpa", "pvc",
-     "multi-node", "cluster-local", "collocation", "oci"],
+     "multi-node", "cluster-local", "collocation", "custom-grpc"],
 )  # fmt: skip
 async def test_children_are_those_of_render(
     world: World, cluster: KubernetesCluster, namespace: str, case: str
@@ -226,6 +226,23 @@ async def test_pods_are_counted_by_the_autoscaler_alone(
 
         await eventually(labelled, "three pods")
         assert (await cluster.get(DEPLOYMENT, name, namespace))["spec"]["replicas"] == 3
+
+
+async def test_another_least_count_is_written_to_the_scale(
+    world: World, cluster: KubernetesCluster, namespace: str
+) -> None:
+    (steady,) = load(GOLDEN / "standard-sklearn.in.yaml")
+    world.apply(steady, namespace=namespace)
+    async with all_goes_well(cluster, namespace):
+        await ready(cluster, "iris", namespace)
+        more = {"spec": {"predictor": {"minReplicas": 3}}}
+        await cluster.patch(INFERENCE_SERVICE, "iris", more, namespace=namespace)
+
+        async def scaled() -> bool:
+            found = await cluster.get(DEPLOYMENT, "iris-predictor", namespace)
+            return bool(found["spec"]["replicas"] == 3)
+
+        await eventually(scaled, "three pods")
 
 
 async def test_children_go_with_their_service(
