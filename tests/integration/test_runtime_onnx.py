@@ -187,5 +187,5 @@ def test_a_repository_of_triton_s(tmp_path: Path) -> None:
     version = tmp_path / "sum" / "1"
     version.mkdir(parents=True)
     two_inputs(version)
-    line = failed_start("onnx", tmp_path)
-    assert "is a model repository of Triton's: it holds sum/1/sum.onnx." in line
+    with serving("onnx", tmp_path, tmp_path / "log") as served:
+        assert served.get("/v2/models/sum/versions/1")[0] == 200

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -41,10 +42,16 @@ class Source(NamedTuple):
 
 
 class History:
-    """The file; every method blocks, so call them in a thread."""
+    """The file; every method blocks, so call them in a thread.
+
+    One at a time works with the database: SQLite does not bear to be closed beneath a thread that
+    still writes, as happens when a process ends. What comes after the end is dropped.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._lock = threading.Lock()
+        self._closed = False
         try:
             self._database = self._open(str(path))
         except (sqlite3.Error, OSError) as error:
@@ -76,14 +83,18 @@ class History:
         rows = [
             (at, *source, one.ok, one.refused, one.failed, one.pack()) for source, one in counts
         ]
-        with self._transaction():
+        with self._transaction() as is_open:
+            if not is_open:
+                return
             self._database.executemany(
                 "INSERT OR REPLACE INTO minutes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
             )
 
     def prune(self, now: float, most_rows: int = MOST_ROWS) -> None:
         """Forget what is older than a day, and more if there is too much."""
-        with self._transaction():
+        with self._transaction() as is_open:
+            if not is_open:
+                return
             self._database.execute("DELETE FROM minutes WHERE at < ?", (int(now) - KEPT_SECONDS,))
             (count,) = self._database.execute("SELECT count(*) FROM minutes").fetchone()
             if count > most_rows:
@@ -96,27 +107,37 @@ class History:
     def since(self, at: float, namespace: str = "", service: str = "") -> dict[Source, Counts]:
         """What was counted in the minutes that began at `at` or later."""
         found: dict[Source, Counts] = {}
-        rows = self._database.execute(
-            "SELECT namespace, service, component, backend, ok, refused, failed, latency"
-            " FROM minutes WHERE at >= ? AND (? = '' OR namespace = ?)"
-            " AND (? = '' OR service = ?)",
-            (at, namespace, namespace, service, service),
-        )
+        with self._lock:
+            if self._closed:
+                return found
+            rows = self._database.execute(
+                "SELECT namespace, service, component, backend, ok, refused, failed, latency"
+                " FROM minutes WHERE at >= ? AND (? = '' OR namespace = ?)"
+                " AND (? = '' OR service = ?)",
+                (at, namespace, namespace, service, service),
+            ).fetchall()
         for *source, ok, refused, failed, latency in rows:
             counts = Counts(ok, refused, failed, unpack(latency))
             found.setdefault(Source(*source), Counts()).add(counts)
         return found
 
     def close(self) -> None:
-        self._database.close()
+        with self._lock:
+            self._closed = True
+            self._database.close()
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._database.execute("BEGIN")
-        try:
-            yield
-            self._database.execute("COMMIT")
-        except BaseException:
-            if self._database.in_transaction:
-                self._database.execute("ROLLBACK")
-            raise
+    def _transaction(self) -> Iterator[bool]:
+        """Yields whether the database is still open."""
+        with self._lock:
+            if self._closed:
+                yield False
+                return
+            self._database.execute("BEGIN")
+            try:
+                yield True
+                self._database.execute("COMMIT")
+            except BaseException:
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
+                raise
