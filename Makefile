@@ -23,6 +23,9 @@ $(VENV)/.demo: requirements/demo.txt pyproject.toml | $(BIN)/python
 
 $(VENV)/.dev: requirements/dev.txt requirements/demo.txt pyproject.toml | $(BIN)/python
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt
+	# xds-protos brings older files of the same names: the newer ones must come last.
+	$(RUN) -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps \
+		$(shell grep '^opentelemetry-proto==' requirements/dev.txt)
 	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	$(RUN) -m compileall -q src
 	touch $@
