@@ -48,7 +48,7 @@ def _forget(folder: Path) -> None:
     versions = folder.parent.iterdir() if folder.name.isdecimal() else ()
     for one in (folder, *(one for one in versions if one.name.isdecimal())):
         code = f"{one / CODE}{os.sep}"
-        for name, module in list(sys.modules.items()):
+        for name, module in sys.modules.copy().items():  # A list could meet an import halfway.
             file = getattr(module, "__file__", None) or ""
             if file.startswith(code) or os.path.dirname(file) == str(one):
                 del sys.modules[name]
