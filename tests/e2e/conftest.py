@@ -1,4 +1,4 @@
-"""Fixtures of the end-to-end tests: one Kedge for the session, one trained model."""
+"""Fixtures of the end-to-end tests: one Kedge for them all, one trained model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def iris(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def kedge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningKedge]:
     """A Kedge that the tests share; each uses names of its own."""
     running = RunningKedge(tmp_path_factory.mktemp("kedge"))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -36,6 +38,15 @@ class Counting(Model):
 
 ModelServer().start([Counting("counting")])
 """
+
+
+@pytest.fixture
+def own_kedge(tmp_path: Path) -> Iterator[RunningKedge]:
+    """Each worker of Envoy counts for itself: with two of them a limit is easily passed."""
+    running = RunningKedge(tmp_path / "kedge", "--envoy-workers=2")
+    running.start()
+    yield running
+    running.stop()
 
 
 @pytest.fixture
@@ -103,6 +114,45 @@ def test_a_burst_at_zero_one_request_a_pod(single: RunningKedge) -> None:
         pods = {pod for _, pod in answers}
         assert len(pods) > 1
         print(f"{protocol}: {BURST} requests at zero, {len(pods)} pods, {took:.1f} s")
+
+
+def test_a_transformer_and_its_predictor_are_both_woken(
+    own_kedge: RunningKedge, iris: Path
+) -> None:
+    code = Path(__file__).parents[2] / "examples" / "transformer" / "transformer.py"
+    transformer = {
+        "name": "main",
+        "image": "kedge/python",
+        "args": [str(code), "--model_name=named"],
+    }
+    own_kedge.apply(
+        {
+            "apiVersion": INFERENCE_SERVICE.api_version,
+            "kind": INFERENCE_SERVICE.kind,
+            "metadata": {
+                "name": "named",
+                "annotations": {"autoscaling.knative.dev/window": "6s"},
+            },
+            "spec": {
+                "predictor": {
+                    "minReplicas": 0,
+                    "model": {"modelFormat": {"name": "sklearn"}, "storageUri": f"file://{iris}"},
+                },
+                "transformer": {"minReplicas": 0, "containers": [transformer]},
+            },
+        }
+    )
+    own_kedge.until_ready("named")
+    for turn in ("after the proof", "and again"):
+        at_zero(own_kedge)
+        began = time.monotonic()
+        body = {"instances": ["6.8 x 2.8, 4.8 x 1.4", "5.1 x 3.5, 1.4 x 0.2"]}
+        status, answer = own_kedge.post("/serving/default/named/v1/models/named:predict", body)
+        took = time.monotonic() - began
+        assert (status, answer) == (200, {"predictions": ["versicolor", "setosa"]})
+        components = {pod["metadata"]["labels"]["component"] for pod in own_kedge.objects(POD)}
+        assert components == {"predictor", "transformer"}
+        print(f"both woken, {turn}: {took * 1000:.0f} ms")
 
 
 def test_what_waits_survives_the_data_process(single: RunningKedge) -> None:

@@ -5,6 +5,8 @@ The arguments are repeated here and compared with KServe's manifests where those
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +58,48 @@ def pmml(folder: Path) -> None:
     )
 
 
+PADDLE = """
+import sys
+import paddle
+
+class Net(paddle.nn.Layer):
+    def __init__(self):
+        super().__init__()
+        self.linear = paddle.nn.Linear(3, 2, bias_attr=False)
+        self.linear.weight.set_value(paddle.to_tensor([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]]))
+
+    def forward(self, x):
+        return self.linear(x)
+
+spec = paddle.static.InputSpec([None, 3], "float32", "x")
+paddle.jit.save(Net(), sys.argv[1] + "/model", input_spec=[spec])
+"""
+ENCODER = """
+import sys, torch, transformers as t
+
+words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "film"]
+config = t.BertConfig(
+    vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+    intermediate_size=16, max_position_embeddings=32, num_labels=3,
+)
+model = t.BertForSequenceClassification(config)
+model.classifier.bias.data = torch.tensor([0.0, 0.0, 9.0])
+model.save_pretrained(sys.argv[1])
+t.BertTokenizerFast(vocab={w: i for i, w in enumerate(words)}).save_pretrained(sys.argv[1])
+"""
+
+
+def by(script: str) -> Callable[[Path], object]:
+    """A model made in a process of its own: these frameworks warn as they are imported."""
+
+    def save(folder: Path) -> None:
+        path = folder.with_name(f"{folder.name}-make.py")  # Paddle reads the layer's source.
+        path.write_text(script)
+        subprocess.run([sys.executable, "-W", "ignore", str(path), str(folder)], check=True)
+
+    return save
+
+
 CASES = [
     Case("kserve-sklearnserver", "sklearn", COMMON, sklearn_classifier),
     Case("kserve-xgbserver", "xgboost", [*COMMON, "--nthread=1"], xgboost_classifier),
@@ -70,6 +114,14 @@ CASES = [
     Case(
         "kserve-pmmlserver", "pmml", COMMON, pmml,
         needs="jpmml-evaluator", instances=[[2.0]], predictions=[{"y": 5.5}],
+    ),
+    Case(
+        "kserve-paddleserver", "paddle", COMMON, by(PADDLE),
+        needs="paddlepaddle", instances=[[1, 2, 3]], predictions=[[4.0, 7.0]],
+    ),
+    Case(
+        "kserve-huggingfaceserver", "huggingface", COMMON[:1], by(ENCODER),
+        needs="transformers", instances=["good film"], predictions=[2],
     ),
 ]  # fmt: skip
 
@@ -91,11 +143,13 @@ def test_a_model_is_served(kedge: RunningKedge, tmp_path: Path, case: Case) -> N
             installed_version(case.needs, case.serves)
         except ModelLoadFailed:
             pytest.skip(f"needs {case.needs}")
+    folder = tmp_path / "model"
+    folder.mkdir()
     tmp_path.chmod(0o755)
-    case.save(tmp_path)
+    case.save(folder)
     name = case.runtime.removeprefix("kserve-")
     format_ = case.format or case.serves
-    kedge.apply(runtime(case, format_), service(name, case, format_, tmp_path))
+    kedge.apply(runtime(case, format_), service(name, case, format_, folder))
     try:
         kedge.until_ready(name)
         instances = ROWS if case.instances is None else case.instances

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from tests.e2e.running import RunningKedge, wait_for
 
-from kedge.api.scheme import DEPLOYMENT, INFERENCE_SERVICE
+from kedge.api.scheme import DEPLOYMENT, INFERENCE_SERVICE, POD
 
 SLOW = """
 import asyncio
@@ -199,6 +199,7 @@ def test_what_is_not_ours_is_said(quick: RunningKedge, iris: Path) -> None:
     quick.delete("fixed")
 
 
+HUNGRY_PODS = "serving.kserve.io/inferenceservice=hungry"
 HUNGRY = """
 from kedge.server import Model, ModelServer
 class Hungry(Model):
@@ -236,6 +237,8 @@ def test_a_horizontal_pod_autoscaler_by_memory_that_rests_at_zero(quick: Running
         return quick.post(path, {"instances": [mebibytes]})[0]
 
     wait_for(lambda: count() == 0, 20, "the proof was not released")
+    # The pod that leaves would still answer, and nobody would be woken.
+    wait_for(lambda: not quick.objects(POD, HUNGRY_PODS), 20, "the pod stays")
     # From zero to one is Kedge's, from one to two the HorizontalPodAutoscaler's.
     assert eat(300) == 200
     assert count() == 1

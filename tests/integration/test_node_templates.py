@@ -124,14 +124,17 @@ def template(world: World) -> int:
 
 
 def templates() -> list[int]:
+    """Those of the agent in this process; a whole Kedge below it may have its own."""
     return [pid for pid in processes.descendants(os.getpid()) if _is_template(pid)]
 
 
 def _is_template(pid: int) -> bool:
     proc = Path(f"/proc/{pid}")
     try:
+        parent = int((proc / "stat").read_text().rpartition(")")[2].split()[1])
         is_pod = (proc / "comm").read_text() == "kedge-pod\n"
-        return b"--template" in (proc / "cmdline").read_bytes() and not is_pod
+        named = b"--template" in (proc / "cmdline").read_bytes()
+        return named and not is_pod and parent == os.getpid()
     except OSError:
         return False  # It has ended meanwhile.
 

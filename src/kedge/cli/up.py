@@ -22,6 +22,14 @@ def up(
     data_dir: DataDir = None,
     port: Annotated[int, typer.Option(help="The gateway's port: predictions.")] = 8080,
     api_port: Annotated[int, typer.Option(help="The Kubernetes API's port.")] = 8081,
+    envoy_workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            show_default=False,
+            help="Envoy's threads that carry requests; else half of the cores, four at most.",
+        ),
+    ] = None,
 ) -> None:
     """Start Kedge on this machine: a Kubernetes API for kubectl, a gateway for predictions.
 
@@ -30,7 +38,9 @@ def up(
     from kedge.modes import local
     from kedge.settings.local import LocalSettings
 
-    settings = LocalSettings.from_environment(data_dir=data_dir, port=port, api_port=api_port)
+    settings = LocalSettings.from_environment(
+        data_dir=data_dir, port=port, api_port=api_port, envoy_workers=envoy_workers
+    )
     if not detach:
         output.note(f"Starting Kedge on {settings.data_dir} (logs: {settings.logs_dir})")
         raise typer.Exit(local.up(settings))

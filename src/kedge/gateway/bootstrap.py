@@ -151,7 +151,7 @@ def default_concurrency() -> int:
     return max(1, min(4, (cores or 1) // 2))
 
 
-def envoy_argv(settings: LocalSettings, *, concurrency: int | None = None) -> list[str]:
+def envoy_argv(settings: LocalSettings) -> list[str]:
     """The command line of the gateway's Envoy; writes its bootstrap into the data directory."""
     settings.envoy_dir.mkdir(parents=True, exist_ok=True)
     path = settings.envoy_dir / "bootstrap.json"
@@ -165,7 +165,7 @@ def envoy_argv(settings: LocalSettings, *, concurrency: int | None = None) -> li
     return [
         str(find_envoy()),
         "--config-path", str(path),
-        "--concurrency", str(concurrency or default_concurrency()),
+        "--concurrency", str(settings.envoy_workers or default_concurrency()),
         # Several Envoys may run on one machine.
         "--use-dynamic-base-id",
         "--log-level", "warning",

@@ -34,6 +34,7 @@ class LocalSettings:
         temp_dir: where the folder of unix sockets is made; `$TMPDIR` when None.
         proxy_port: the gateway's pod-facing listener; 0 until `kedge up` has picked one.
         metrics_port: where Envoy's own metrics are read; 0 until `kedge up` has picked one.
+        envoy_workers: Envoy's threads that carry requests; None for a share of the cores.
     """
 
     data_dir: Path
@@ -47,6 +48,7 @@ class LocalSettings:
     temp_dir: Path | None = None
     proxy_port: int = 0
     metrics_port: int = 0
+    envoy_workers: int | None = None
 
     @classmethod
     def from_environment(
@@ -56,6 +58,7 @@ class LocalSettings:
         data_dir: Path | None = None,
         port: int = DEFAULT_PORT,
         api_port: int = DEFAULT_API_PORT,
+        envoy_workers: int | None = None,
     ) -> LocalSettings:
         """What the command line gave, then `KEDGE_HOME`, `CLUSTER_DOMAIN` and `TMPDIR`."""
         env = os.environ if environ is None else environ
@@ -65,6 +68,7 @@ class LocalSettings:
             api_port=api_port,
             cluster_domain=env.get("CLUSTER_DOMAIN") or "cluster.local",
             temp_dir=Path(env["TMPDIR"]) if env.get("TMPDIR") else None,
+            envoy_workers=envoy_workers,
         )
 
     def to_json(self) -> str:

@@ -11,6 +11,7 @@ from kedge.api.scheme import CONFIG_MAP, EVENT, POD
 from kedge.cluster.base import EventType, Object
 from kedge.cluster.errors import Gone, Unavailable
 from kedge.cluster.local.store import Record, Store
+from kedge.cluster.local.store.database import _LONG_LOG
 from kedge.cluster.local.store.history import History
 from kedge.cluster.local.store.schema import MIGRATIONS, StoreError
 
@@ -223,4 +224,23 @@ def test_events_are_found_by_what_they_are_about(tmp_path: Path) -> None:
         store.put(EVENT, event, None)
     found = store.snapshot(EVENT, "default", about="u1").records()
     assert [record.name for record in found] == ["e1"]
+    store.close()
+
+
+def test_the_log_is_moved_into_the_database_once_it_is_long(tmp_path: Path) -> None:
+    store = Store(tmp_path / "kedge.db")
+    path, log = tmp_path / "kedge.db", tmp_path / "kedge.db-wal"
+    put(store, make("short"))
+    short, whole = log.stat().st_size, path.stat().st_size
+    store._sync()
+    assert (log.stat().st_size, path.stat().st_size) == (short, whole)
+    number = 0
+    while log.stat().st_size < _LONG_LOG:
+        put(store, {**make(f"a{number}"), "data": {"x": "y" * 100_000}})
+        number += 1
+    store._sync()
+    assert path.stat().st_size > _LONG_LOG / 2
+    put(store, make("after"))
+    assert log.stat().st_size <= 2 * short
+    assert len(store.snapshot(CONFIG_MAP).records()) == number + 2
     store.close()

@@ -1,9 +1,10 @@
 """Objects in SQLite.
 
 Writes happen on the event loop's thread, one at a time, each its own transaction: a commit that
-does not wait for the disk costs less than handing it to a thread. What does wait for the disk,
-the checkpoint of the write-ahead log, runs in a thread. Lists read on a connection of their own,
-inside one transaction, so that they may pause between rows and still see one version.
+does not wait for the disk costs less than handing it to a thread. What waits for the disk runs in
+a thread: the write-ahead log is brought to it every two seconds, and moved into the database once
+it is long, for the first commit after that has to wait, too. Lists read on a connection of their
+own, inside one transaction, so that they may pause between rows and still see one version.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -28,7 +30,9 @@ from kedge.lib.clock import SYSTEM_CLOCK, Clock
 
 log = logging.getLogger(__name__)
 
-CHECKPOINT_SECONDS = 2.0
+_SYNC_SECONDS = 2.0
+_LONG_LOG = 8 << 20
+"""Bytes of the write-ahead log that are worth a commit that waits for the disk."""
 _PAGE = 100
 """Rows read between two turns of the event loop."""
 _COLUMNS = "namespace, name, uid, version, labels, fields, body"
@@ -132,22 +136,28 @@ class Store:
         self._readers.clear()
 
     async def run(self) -> None:
-        """Move the write-ahead log into the database now and then, until cancelled."""
+        """Bring to the disk what was written, until cancelled."""
         if self._path == MEMORY:
             return
-        checkpointed = 0
+        synced = 0
         while True:
-            await self._clock.sleep(CHECKPOINT_SECONDS)
-            if self._version != checkpointed:
-                checkpointed = self._version
-                await asyncio.to_thread(self._checkpoint)
+            await self._clock.sleep(_SYNC_SECONDS)
+            if self._version != synced:
+                synced = self._version
+                await asyncio.to_thread(self._sync)
+
+    def _sync(self) -> None:
+        try:
+            with open(f"{self._path}-wal", "rb") as wal:
+                os.fdatasync(wal.fileno())
+                if os.fstat(wal.fileno()).st_size >= _LONG_LOG:
+                    self._checkpoint()
+        except (sqlite3.Error, OSError) as error:
+            log.warning("bringing %s to the disk: %s", self._path, error)
 
     def _checkpoint(self) -> None:
-        try:
-            with contextlib.closing(connect(self._path)) as connection:
-                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-        except sqlite3.Error as error:
-            log.warning("checkpoint of %s: %s", self._path, error)
+        with contextlib.closing(connect(self._path)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     # Reading
 

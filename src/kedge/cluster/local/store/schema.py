@@ -62,9 +62,10 @@ def connect(path: str) -> sqlite3.Connection:
         # Safe against any kill of any process. After a power loss the last commits may be gone,
         # but the file is whole.
         connection.execute("PRAGMA synchronous = NORMAL")
-        # A checkpoint waits for the disk: `Store.run` makes them, away from the event loop.
+        # A checkpoint waits for the disk: `Store.run` makes them, away from the event loop, and
+        # tells by the length of the log when: it is short again with the first commit after one.
         connection.execute("PRAGMA wal_autocheckpoint = 0")
-        connection.execute("PRAGMA journal_size_limit = 67108864")
+        connection.execute("PRAGMA journal_size_limit = 0")
     return connection
 
 
