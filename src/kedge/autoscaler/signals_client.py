@@ -6,6 +6,7 @@ While the autoscaler is away nothing is kept: once it is back, the next report s
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from kedge.autoscaler.wire import (
     METHOD,
     Count,
     Counted,
+    Goodbye,
     Hello,
     Message,
     Report,
@@ -37,6 +39,8 @@ COUNT_PERIOD = 10.0
 """Seconds between two readings of what became of requests."""
 AFTER_WAKE = 0.15
 """Seconds from a first held request until those that came with it are counted."""
+LEAVE_SECONDS = 2.0
+"""How long an autoscaler that does not hear the goodbye is tried."""
 _BACKOFF = Backoff(initial=0.05, limit=1.0)
 
 
@@ -112,6 +116,8 @@ class SignalsClient:
         self._news = asyncio.Event()
         self._sampled = clock.monotonic()
         self._due = 0.0
+        self._leaving = False
+        self._left = asyncio.Event()
         demand.on_wake(self._wake)
 
     async def run(self) -> None:
@@ -120,6 +126,17 @@ class SignalsClient:
             tasks.create_task(self._report())
             if self._count is not None:
                 tasks.create_task(self._read_counts(self._count))
+
+    async def leave(self) -> None:
+        """Say that this gateway ends and has no requests any more; nothing is said after that.
+
+        A gateway that only went away would be missed, and no pod would go while it is.
+        """
+        self._leaving = True
+        self._news.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LEAVE_SECONDS):
+                await self._left.wait()
 
     async def _read_counts(self, count: Callable[[], Awaitable[dict[str, Count]]]) -> None:
         since = self._clock.monotonic()
@@ -168,6 +185,8 @@ class SignalsClient:
                 if self._counted is not None:
                     await self._send(stream, self._counted)
                     self._counted = None
+                if self._leaving:
+                    await self._say_goodbye(stream)
                 if self._clock.monotonic() < self._due:
                     pass
                 elif self._demand.blind:
@@ -180,10 +199,17 @@ class SignalsClient:
             stream.cancel()
             raise
 
+    async def _say_goodbye(self, stream: Stream) -> None:
+        await self._send(stream, Goodbye())
+        await stream.done_writing()
+        await stream.code()
+        self._left.set()
+        await asyncio.Event().wait()
+
     async def _rest(self) -> None:
         """Until the next report is due, or somebody has to be woken."""
         self._news.clear()
-        if self._woken:
+        if self._woken or self._leaving:
             return
         waits = [
             asyncio.ensure_future(self._clock.sleep(max(0.0, self._due - self._clock.monotonic()))),

@@ -15,6 +15,7 @@ from kedge.cli import (
     delete,
     down,
     export,
+    gateway,
     get,
     install,
     logs,
@@ -118,6 +119,7 @@ _add("delete", delete.delete, SERVICES, "Delete services, or other resources.")
 _add("install", install.install, KUBERNETES, "Install Kedge into a cluster, or update it.")
 _add("uninstall", install.uninstall, KUBERNETES, "Remove Kedge from a cluster.")
 _add("controller", controller.controller, KUBERNETES, "Run the controllers against a cluster.")
+_add("gateway", gateway.gateway, KUBERNETES, "Drive an Envoy of a cluster's gateway.")
 _add("render", render.render, FILES, "Print what a manifest becomes, offline.")
 _add("export", export.export, FILES, "Print what was applied, as YAML.")
 _add(

@@ -100,6 +100,8 @@ class Activator:
     Attributes:
         lost: pods that may take no connection, and are passed over until they do.
         inherited: requests in pods that an earlier activator sent there.
+        elsewhere: the same of other replicas' earlier activators.
+        may_give: whether slots of a service are ours to give now; asked where they are limited.
     """
 
     def __init__(
@@ -107,6 +109,8 @@ class Activator:
     ) -> None:
         self.lost: dict[str, Endpoint] = {}
         self.inherited: Mapping[str, int] = {}
+        self.elsewhere: Mapping[str, int] = {}
+        self.may_give: Callable[[str], bool] = lambda key: True
         self._max_held = max_held
         self._clock = clock
         self._revisions: dict[str, Revision] = {}
@@ -202,6 +206,18 @@ class Activator:
         self._let_go(revision, 1)
         return ask
 
+    def adopt(self, cluster: str, address: str) -> Ask:
+        """A request is in that pod already; `release` it when it has ended."""
+        ask = Ask(cluster, b"", asyncio.get_running_loop().create_future())
+        ask.address = address
+        self._busy[address] += 1
+        return ask
+
+    def look_again(self) -> None:
+        """`may_give` may say something else now."""
+        for key in self._revisions:
+            self._schedule(key)
+
     def release(self, ask: Ask) -> None:
         """The request has ended: answered, failed, or gone while it waited."""
         if ask.address:
@@ -221,7 +237,8 @@ class Activator:
 
     def busy(self, address: str) -> int:
         """Requests in that pod, as far as they came by here."""
-        return self._busy[address] + self.inherited.get(address, 0)
+        earlier = self.inherited.get(address, 0) + self.elsewhere.get(address, 0)
+        return self._busy[address] + earlier
 
     async def drained(self, address: str) -> None:
         """Wait until the pod is named no more and what was sent to it has ended."""
@@ -229,7 +246,7 @@ class Activator:
             await self._returned.wait()
 
     def pods_changed(self, addresses: Iterable[str]) -> None:
-        """`lost` or `inherited` changed for these pods."""
+        """`lost`, `inherited` or `elsewhere` changed for these pods."""
         for address in addresses:
             for key in self._users.get(address, ()):
                 self._schedule(key)
@@ -349,6 +366,8 @@ class Activator:
     def _choose(self, revision: Revision, cluster: str) -> Endpoint | None:
         """The pod with the fewest requests, if it may have one more."""
         limit = revision.hold.concurrency
+        if limit and not self.may_give(revision.key):
+            return None
         best, least = None, limit or 1 << 62
         for endpoint in revision.endpoints[cluster]:
             if endpoint.address not in self.lost:

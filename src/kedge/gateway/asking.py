@@ -6,18 +6,19 @@ the two it is silent, while the request waits here or is in its pod.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import grpc
 from envoy.service.ext_proc.v3 import external_processor_pb2 as messages
 from google.protobuf import struct_pb2
 
 from kedge.gateway.activation import CLUSTER_ATTRIBUTE, ID_HEADER, LANE_HEADER, NAMESPACE
-from kedge.gateway.activator import Activator, Ask, Refused, key_of
+from kedge.gateway.activator import Refused, Revision, key_of
 from kedge.gateway.ir import Endpoint
 from kedge.gateway.translate import ACTIVATION, why_name
 
@@ -33,10 +34,30 @@ _GRPC = b"application/grpc"
 _UNAVAILABLE = 14
 
 
-class AskingServer:
-    """Answers Envoy's questions out of an `Activator`; `lane` is the cluster that leads to pods."""
+class Asked(Protocol):
+    """A request that asks for a pod."""
 
-    def __init__(self, activator: Activator, lane: str) -> None:
+    cluster: str
+    placed: asyncio.Future[Endpoint]
+
+
+AskT = TypeVar("AskT", bound=Asked)
+
+
+class Activating(Protocol[AskT]):
+    """Who knows the pods: an `Activator`, or several of them (`Sharing`)."""
+
+    def ask(self, cluster: str, id: bytes = b"") -> AskT: ...
+
+    def release(self, ask: AskT) -> None: ...
+
+    def find(self, cluster: str) -> Revision | None: ...
+
+
+class AskingServer(Generic[AskT]):
+    """Answers Envoy's questions; `lane` is the cluster that leads to pods."""
+
+    def __init__(self, activator: Activating[AskT], lane: str) -> None:
         self._activator = activator
         self._lane = lane
 
@@ -60,7 +81,7 @@ class AskingServer:
             await server.stop(None)
 
     async def _process(self, requests: Any, context: Any) -> Any:
-        ask: Ask | None = None
+        ask: AskT | None = None
         try:
             async for request in requests:
                 kind = request.WhichOneof("request")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from kedge.api.scheme import ENDPOINT_SLICE, HTTP_ROUTE, SERVICE
 from kedge.cluster.base import Cluster, EventType, Object
@@ -19,19 +19,32 @@ from kedge.gateway.activation import make_activation_clusters
 from kedge.gateway.activator import Activator
 from kedge.gateway.admin import EnvoyAdmin
 from kedge.gateway.asking import AskingServer
+from kedge.gateway.certificates import Certificates
 from kedge.gateway.comparing import Comparer
 from kedge.gateway.demand import Demand
+from kedge.gateway.fleet import Fleet
 from kedge.gateway.inherited import Inheritance
 from kedge.gateway.inventory import BY_SERVICE, Inventory, RouteKey, ServiceKey, slice_keys
-from kedge.gateway.listeners import make_listeners
+from kedge.gateway.listeners import OUTSIDE_TLS, make_listeners
+from kedge.gateway.localendpoints import LocalEndpoints
+from kedge.gateway.members import Members
+from kedge.gateway.ownstatus import GatewayStatus
 from kedge.gateway.proxy import make_proxy_clusters
 from kedge.gateway.resource import CLUSTER, ENDPOINT, LISTENER, ROUTE, Resource, make_resource
 from kedge.gateway.routes import is_ours
 from kedge.gateway.shadow import make_shadow_clusters
-from kedge.gateway.status import Reach, Standing, judge, make_status
+from kedge.gateway.status import (
+    ANSWERING,
+    Reach,
+    Standing,
+    current_condition,
+    judge,
+    make_status,
+)
 from kedge.gateway.table import TableBuilder
 from kedge.gateway.traffic import TrafficReader
 from kedge.gateway.translate import make_cluster, make_load_assignment
+from kedge.gateway.verdicts import NOT_YET
 from kedge.gateway.xds import AdsServer
 from kedge.lib.clock import SYSTEM_CLOCK, Clock
 from kedge.reconcile.controller import Controller, Key, Result
@@ -48,6 +61,8 @@ thousand services are applied Envoy and we do more than rebuild route tables."""
 LONGEST_PAUSE = 2.0
 CHUNK = 32
 """Routes that are read in one go: whoever shares our event loop has requests to wake pods for."""
+LOOK_AGAIN = 10.0
+"""Seconds until a route is judged again that waits for another replica, if nothing is heard."""
 SETTLE_TIMEOUT = 15.0
 """Longest wait, in seconds, for Envoy before the next publication goes out all the same."""
 
@@ -55,8 +70,13 @@ SETTLE_TIMEOUT = 15.0
 class Gateway:
     """Drives every Envoy that connects, and says on each HTTPRoute whether it is answered.
 
+    Args:
+        certificates: for HTTPS; None where there is none.
+        join: makes this one of several replicas; None where it is the only one.
+
     Attributes:
         ready: set once an Envoy has taken everything in, its listeners included.
+        admin: Envoy's admin interface.
         activator: who waits for a pod.
         demand: how much is asked of each service, for the autoscaler.
         traffic: what became of it, for people.
@@ -64,15 +84,23 @@ class Gateway:
     """
 
     def __init__(
-        self, cluster: Cluster, settings: GatewaySettings, clock: Clock = SYSTEM_CLOCK
+        self,
+        cluster: Cluster,
+        settings: GatewaySettings,
+        clock: Clock = SYSTEM_CLOCK,
+        *,
+        certificates: Certificates | None = None,
+        join: Callable[[Activator], Fleet] | None = None,
     ) -> None:
         self.ready = asyncio.Event()
         self.server = AdsServer(clock.monotonic)
         self.activator = Activator(max_held=settings.max_held, clock=clock)
-        self._admin = EnvoyAdmin(settings.admin_socket)
-        self.demand = Demand(self._admin, self.activator, clock)
-        self.traffic = TrafficReader(self._admin)
+        self.admin = EnvoyAdmin(settings.admin_socket)
+        self.demand = Demand(self.admin, self.activator, clock)
+        self.traffic = TrafficReader(self.admin)
         self.comparer = Comparer(clock)
+        self._certificates = certificates
+        self.fleet = join(self.activator) if join is not None else None
         self._cluster = cluster
         self._settings = settings
         self._clock = clock
@@ -80,9 +108,17 @@ class Gateway:
         self._services = Informer(cluster, SERVICE, clock=clock)
         self._slices = Informer(cluster, ENDPOINT_SLICE, clock=clock)
         self._slices.add_index(BY_SERVICE, slice_keys)
-        self._informers = (self._routes, self._services, self._slices)
-        self._inventory = Inventory(*self._informers, settings.gateway)
-        self._builder = TableBuilder(proxied=settings.proxy_port is not None)
+        self._informers = [self._routes, self._services, self._slices]
+        self._inventory = Inventory(
+            self._routes, self._services, self._slices, settings.gateway, settings.inside
+        )
+        if certificates is not None:
+            self._informers += certificates.informers
+        if self.fleet is not None:
+            self._informers += self.fleet.watch.informers
+        self._builder = TableBuilder(
+            proxied=settings.proxy_port is not None, forwards=settings.forwards
+        )
         self._statuses = Controller("route-status", self._write_status, clock=clock)
         self._dirty_routes: set[RouteKey] = set()
         self._dirty_services: set[ServiceKey] = set()
@@ -102,12 +138,15 @@ class Gateway:
         self._services.on_change(self._on_service)
         self._slices.on_change(self._on_slice)
         self.server.on_change(self._on_acknowledged)
-        async with self._admin, asyncio.TaskGroup() as group:
+        async with self.admin, asyncio.TaskGroup() as group:
             for informer in self._informers:
                 group.create_task(informer.run())
             group.create_task(self.server.serve(self._settings.xds_socket))
             for informer in self._informers:
                 await informer.synced.wait()
+            if self.fleet is not None:
+                self.fleet.watch.follow()
+                self.fleet.on_verdicts(self._on_verdicts)
             await self._prepare()
             group.create_task(self._serve_activation())
             group.create_task(self.demand.run())
@@ -115,22 +154,43 @@ class Gateway:
             group.create_task(self._collect())
             group.create_task(self._publish())
             group.create_task(self._statuses.run())
+            if self.fleet is not None:
+                for part in self._make_writers(self.fleet.members):
+                    group.create_task(part.run())
             if self._settings.access_log is not None:
                 access_log = AccessLog(
                     self._settings.access_log, self._settings.admin_socket, clock=self._clock
                 )
                 group.create_task(access_log.run())
 
+    def _make_writers(self, members: Members) -> Iterable[LocalEndpoints | GatewayStatus]:
+        """What writes what only one replica needs to write, besides the routes' status."""
+        yield LocalEndpoints(self._cluster, members, self._services, self._slices, self._clock)
+        if self._certificates is not None:
+            yield GatewayStatus(
+                self._cluster, self._certificates, members, self._our_routes, self._clock
+            )
+
+    def _our_routes(self) -> Iterable[Object]:
+        return (one for one in self._routes.list() if is_ours(one, self._settings.gateway))
+
     async def _serve_activation(self) -> None:
         """Answer Envoy's questions; not before it is known what is in pods already."""
+        socket = self._settings.activation_socket
         # An earlier activator's last answer may still be on its way to a pod.
         await self._clock.sleep(self._settings.settle_seconds)
-        inheritance = Inheritance(self._admin, self.activator, self._clock)
-        asking = AskingServer(self.activator, await inheritance.take())
+        fleet = self.fleet
+        told = fleet.sharing.inherited_changed if fleet is not None else _nothing
+        inheritance = Inheritance(self.admin, self.activator, self._clock, changed=told)
+        lane = await inheritance.take()
         async with asyncio.TaskGroup() as group:
+            if fleet is not None:
+                group.create_task(fleet.run())
+                group.create_task(AskingServer(fleet.sharing, lane).serve(socket))
+            else:
+                group.create_task(AskingServer(self.activator, lane).serve(socket))
             group.create_task(inheritance.run())
             group.create_task(self.activator.check_doubts())
-            group.create_task(asking.serve(self._settings.activation_socket))
 
     async def drained(self, address: str) -> None:
         """Wait until no Envoy sends to that pod any more; its requests in flight go on, save those
@@ -142,6 +202,29 @@ class Gateway:
     def _may_be_sent_to(self, address: str) -> bool:
         # An Envoy that has lost us goes on with what it has.
         return not self.server.ready_connections or self.server.may_send_to(address)
+
+    @property
+    def missing(self) -> str:
+        """What is missing before a request could be answered; empty for nothing."""
+        unread = [one.kind.plural for one in self._informers if not one.synced.is_set()]
+        if unread:
+            return f"not read yet: {', '.join(unread)}"
+        if not self.server.ready_connections:
+            return "no Envoy has taken its configuration"
+        return ""
+
+    @property
+    def figures(self) -> list[tuple[str, int]]:
+        """By name, for monitoring."""
+        inventory = self._inventory
+        return [
+            ("routes", len(inventory.routes)),
+            ("routes_acknowledged", len(self._confirmed)),
+            ("routes_refused", len(self._refused)),
+            ("clusters", len(inventory.clusters)),
+            ("envoys", len(self.server.ready_connections)),
+            ("held_requests", sum(self.activator.held().values())),
+        ]
 
     # What changed
 
@@ -219,16 +302,25 @@ class Gateway:
     # What is published
 
     async def _prepare(self) -> None:
-        """What never changes while we run."""
-        listeners = make_listeners(self._settings)
-        self.server.update(LISTENER, [make_resource(one.name, one) for one in listeners])
+        """What hardly changes while we run."""
+        if self._certificates is not None:
+            self._certificates.follow()
+            self._certificates.on_change(self._update_listeners)
+        self._update_listeners()
         clusters = make_activation_clusters(self._settings.activation_socket)
         clusters += make_shadow_clusters(self._settings.compare_socket)
         if self._settings.proxy_port is not None:
-            clusters += make_proxy_clusters()
+            clusters += make_proxy_clusters(forwards=self._settings.forwards)
         self.server.update(CLUSTER, [make_resource(one.name, one) for one in clusters])
         await self._read_changes()
         self._changed.set()
+
+    def _update_listeners(self) -> None:
+        chains = self._certificates.chains if self._certificates is not None else ()
+        made = make_listeners(self._settings, chains)
+        gone = {OUTSIDE_TLS} - {one.name for one in made}
+        self.server.update(LISTENER, [make_resource(one.name, one) for one in made], gone)
+        self.server.flush()
 
     async def _publish(self) -> None:
         while True:
@@ -331,16 +423,34 @@ class Gateway:
         for key in keys:
             self._statuses.enqueue(Key(*key))
 
+    def _on_verdicts(self, routes: list[RouteKey] | None) -> None:
+        """Other replicas have come or gone, or have something new to say of these routes."""
+        if self.fleet is not None and self.fleet.members.writes:
+            self._enqueue(self._inventory.routes if routes is None else routes)
+
     async def _write_status(self, key: Key) -> Result | None:
         route = self._routes.get(key.namespace, key.name)
         compiled = self._inventory.routes.get(key)
         if route is None or compiled is None or not is_ours(route, self._settings.gateway):
             self._waiting.pop(key, None)
+            if self.fleet is not None:
+                self.fleet.board.forget(key)
             return None
         refusal = self._refusal(key, compiled)
         confirmed = self._confirmed.get(key) is compiled
         conditions = judge(compiled, confirmed, self._reach, refusal)
-        if conditions[-1].reason == "NotAcknowledged":
+        if self.fleet is not None:
+            own = conditions[-1]
+            self.fleet.board.publish(key, compiled.generation, own)
+            if not self.fleet.members.writes:
+                self._waiting.pop(key, None)
+                return None
+            conditions[-1] = self.fleet.board.join(key, compiled.generation, own)
+            if own.status and conditions[-1].reason == NOT_YET and _answers(route):
+                # It did, and still does as far as is known.
+                self._waiting.pop(key, None)
+                return Result(requeue_after=LOOK_AGAIN)
+        if conditions[-1].reason == NOT_YET:
             # Usually gone in milliseconds, and until then what the status said before is true; so
             # it is of an Envoy that died and is being restarted.
             since = self._waiting.setdefault(key, self._clock.monotonic())
@@ -355,6 +465,8 @@ class Gateway:
         if status != route.get("status"):
             written = await self._cluster.replace_status(HTTP_ROUTE, {**route, "status": status})
             self._routes.note_write(written)
+        if self.fleet is not None and conditions[-1].reason == NOT_YET:
+            return Result(requeue_after=LOOK_AGAIN)
         return None
 
     def _reach(self, cluster: str) -> Standing:
@@ -370,6 +482,17 @@ class Gateway:
             if has is None or not has.addresses & endpoints.targets:
                 return Standing(Reach.SENT)
         return Standing(Reach.ANSWERING)
+
+
+def _nothing() -> None:
+    return None
+
+
+def _answers(route: Object) -> bool:
+    """Whether the route's status says that it is answered as it is now."""
+    condition = current_condition(route, ANSWERING) or {}
+    generation = route["metadata"].get("generation", 0)
+    return condition.get("status") == "True" and condition.get("observedGeneration") == generation
 
 
 def _is_same(route: Object, old: Object) -> bool:

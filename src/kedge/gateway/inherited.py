@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
+from collections.abc import Callable
 
 from kedge.gateway.activation import LANES
 from kedge.gateway.activator import Activator
@@ -25,14 +26,20 @@ _HOSTS = "/clusters?format=json&filter=^kedge/pods-"
 
 
 class Inheritance:
-    """What of an earlier activator is still in pods."""
+    """What of an earlier activator is still in pods; calls `changed` when some of it ended."""
 
     def __init__(
-        self, admin: EnvoyAdmin, activator: Activator, clock: Clock = SYSTEM_CLOCK
+        self,
+        admin: EnvoyAdmin,
+        activator: Activator,
+        clock: Clock = SYSTEM_CLOCK,
+        *,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._admin = admin
         self._activator = activator
         self._clock = clock
+        self._changed = changed
         self._lane = LANES[0]
 
     async def take(self) -> str:
@@ -62,6 +69,8 @@ class Inheritance:
                 found.update(hosts)
         self._activator.inherited = found
         self._activator.pods_changed({*before, *found})
+        if before != found:
+            self._changed()
 
     async def _read_patiently(self) -> dict[str, Counter[str]]:
         deadline = self._clock.monotonic() + PATIENCE_SECONDS

@@ -10,6 +10,7 @@ from kedge.gateway.routes import (
     Services,
     compile_endpoints,
     compile_route,
+    is_bound_to,
     is_ours,
     referenced_services,
 )
@@ -36,10 +37,19 @@ class Inventory:
         routes: by namespace and name of the HTTPRoute.
         clusters: those that some route uses.
         endpoints: of each cluster, ready ones only.
+
+    Args:
+        gateway: `namespace/name` of the Gateway whose routes are read.
+        inside: its listener that only pods reach, if there is one.
     """
 
     def __init__(
-        self, routes: Informer, services: Informer, slices: Informer, gateway: str
+        self,
+        routes: Informer,
+        services: Informer,
+        slices: Informer,
+        gateway: str,
+        inside: str = "",
     ) -> None:
         self.routes: dict[RouteKey, CompiledRoute] = {}
         self.clusters: dict[str, Cluster] = {}
@@ -50,6 +60,7 @@ class Inventory:
         self._references: dict[RouteKey, set[ServiceKey]] = {}
         self._informers = (routes, services, slices)
         self._gateway = gateway
+        self._inside = inside
 
     def users(self, cluster: str) -> Iterable[RouteKey]:
         """The routes that send to this cluster."""
@@ -75,7 +86,8 @@ class Inventory:
             self._drop(old)
             del self.routes[key]
             return True
-        compiled = compile_route(obj, self._find_service)
+        inside = is_bound_to(obj, self._gateway, self._inside)
+        compiled = compile_route(obj, self._find_service, inside=inside)
         if compiled == old:
             return False
         self.routes[key] = compiled

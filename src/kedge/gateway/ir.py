@@ -34,10 +34,13 @@ class ValueMatch:
 
 @dataclass(frozen=True, slots=True)
 class Match:
+    """Which requests; `inside`: only those that came by the listener of the pods."""
+
     path: PathMatch = PathMatch()
     method: str = ""
     headers: tuple[ValueMatch, ...] = ()
     query: tuple[ValueMatch, ...] = ()
+    inside: bool = False
 
     @property
     def grpc_only(self) -> bool:

@@ -1,6 +1,7 @@
 """Envoy's listeners: where requests come in, and what becomes of one before its route is looked up.
 
-- `outside` takes HTTP/1.1, HTTP/2 in clear text and gRPC on one port;
+- `outside` takes HTTP/1.1, HTTP/2 in clear text and gRPC on one port, `outside-tls` the same
+  with TLS;
 - `pods` is the `http_proxy` of pods: in-cluster names go where `outside` would send them, every
   other host is forwarded unchanged, and CONNECT to an in-cluster name ends in `pods-inner`;
 - `activation` and `shadow` (modules of these names) are internal: where requests wait for a pod,
@@ -13,6 +14,7 @@ Envoy they are commands.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from envoy.config.listener.v3 import listener_pb2
@@ -20,13 +22,16 @@ from envoy.config.route.v3 import route_components_pb2
 from envoy.extensions.access_loggers.file.v3 import file_pb2
 from envoy.extensions.filters.http.ext_proc.v3 import ext_proc_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
+from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import (
     http_connection_manager_pb2 as hcm,
 )
 from envoy.extensions.http.early_header_mutation.header_mutation.v3 import header_mutation_pb2
+from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 
 from kedge.gateway.activation import make_activation_listener
 from kedge.gateway.bootstrap import ADMIN_CLUSTER, API_CLUSTER
+from kedge.gateway.certificates import Chain
 from kedge.gateway.proxy import PODS, PODS_INNER, make_proxy_filters
 from kedge.gateway.replies import make_local_replies
 from kedge.gateway.shadow import make_compare_filter, make_report_filter, make_shadow_listener
@@ -43,7 +48,7 @@ from kedge.gateway.translate import (
 )
 from kedge.settings.gateway import GatewaySettings
 
-OUTSIDE, METRICS = "outside", "metrics"
+OUTSIDE, OUTSIDE_TLS, METRICS = "outside", "outside-tls", "metrics"
 _MANAGER = "envoy.filters.network.http_connection_manager"
 _ROUTER = "envoy.filters.http.router"
 
@@ -63,12 +68,17 @@ _LOG_LINE = (
 )
 
 
-def make_listeners(settings: GatewaySettings) -> list[Any]:
-    made = [_make_listener(OUTSIDE, settings, settings.port, _make_manager(OUTSIDE, settings))]
+def make_listeners(settings: GatewaySettings, chains: Iterable[Chain] = ()) -> list[Any]:
+    """All of them; the one with TLS only where there are certificates for it."""
+    outside = _make_manager(OUTSIDE, settings)
+    made = [_make_listener(OUTSIDE, settings, settings.port, outside)]
+    if settings.https_port is not None and chains:
+        made.append(_make_tls_listener(settings, settings.https_port, outside, chains))
     if settings.proxy_port is not None:
-        pods = _make_manager(PODS, settings, mark=True, filters=make_proxy_filters())
+        filters = make_proxy_filters() if settings.forwards else []
+        pods = _make_manager(PODS, settings, mark=PODS, connect=True, filters=filters)
         made.append(_make_listener(PODS, settings, settings.proxy_port, pods))
-        made.append(_make_inner_listener(_make_manager(PODS_INNER, settings)))
+        made.append(_make_inner_listener(_make_manager(PODS_INNER, settings, mark=PODS_INNER)))
     made += [make_activation_listener(), make_shadow_listener()]
     if settings.metrics_port is not None:
         metrics = _make_metrics_manager(settings)
@@ -80,7 +90,7 @@ def _make_listener(name: str, settings: GatewaySettings, port: int, manager: Any
     return listener_pb2.Listener(
         name=name,
         stat_prefix=name,
-        address={"socket_address": {"address": settings.host, "port_value": port}},
+        address={"socket_address": _make_address(settings.host, port)},
         # One socket, so that a port in use is an error and not a share, and connections dealt out
         # evenly, since a gRPC client has only one.
         enable_reuse_port={"value": False},
@@ -88,6 +98,43 @@ def _make_listener(name: str, settings: GatewaySettings, port: int, manager: Any
         per_connection_buffer_limit_bytes={"value": BUFFER_BYTES},
         filter_chains=[{"filters": [_filter(_MANAGER, manager)]}],
     )
+
+
+def _make_tls_listener(
+    settings: GatewaySettings, port: int, manager: Any, chains: Iterable[Chain]
+) -> Any:
+    """Certificates are chosen by the name that the client asks for."""
+    listener = _make_listener(OUTSIDE_TLS, settings, port, manager)
+    del listener.filter_chains[:]
+    listener.listener_filters.add(
+        name="envoy.filters.listener.tls_inspector",
+        typed_config=pack(tls_inspector_pb2.TlsInspector()),
+    )
+    for chain in chains:
+        context = tls_pb2.DownstreamTlsContext(
+            common_tls_context={
+                "alpn_protocols": ["h2", "http/1.1"],
+                "tls_certificate_sds_secret_configs": [_make_watch(chain)],
+            }
+        )
+        listener.filter_chains.add(
+            name=chain.host or "any",
+            filter_chain_match={"server_names": [chain.host]} if chain.host else {},
+            filters=[_filter(_MANAGER, manager)],
+            transport_socket=_filter("envoy.transport_sockets.tls", context),
+        )
+    return listener
+
+
+def _make_watch(chain: Chain) -> dict[str, Any]:
+    """Envoy reads the certificate from its file, and again when the file is replaced."""
+    source = {"path_config_source": {"path": str(chain.file)}, "resource_api_version": "V3"}
+    return {"name": chain.secret, "sds_config": source}
+
+
+def _make_address(host: str, port: int) -> dict[str, Any]:
+    address = {"address": host, "port_value": port}
+    return {**address, "ipv4_compat": True} if host == "::" else address
 
 
 def _make_inner_listener(manager: Any) -> Any:
@@ -104,10 +151,12 @@ def _make_manager(
     name: str,
     settings: GatewaySettings,
     *,
-    mark: bool = False,
+    mark: str = "",
+    connect: bool = False,
     filters: list[tuple[str, Any]] | None = None,
 ) -> Any:
-    """The HTTP side of a listener; `mark` tells routes that a request came in here."""
+    """The HTTP side of a listener; `mark` tells routes that a request came in here. It takes
+    tunnels if `connect`."""
     router = (_ROUTER, router_pb2.Router(suppress_envoy_headers=True))
     # Routes whose answers are compared switch it on.
     compare = {**_filter(COMPARE, make_compare_filter("")), "disabled": True}
@@ -126,12 +175,12 @@ def _make_manager(
         request_timeout=duration(0),
         request_headers_timeout=duration(HEADERS_SECONDS),
         http2_protocol_options={
-            "allow_connect": mark,
+            "allow_connect": connect,
             "initial_stream_window_size": {"value": STREAM_WINDOW},
             "initial_connection_window_size": {"value": CONNECTION_WINDOW},
         },
-        upgrade_configs=[{"upgrade_type": one} for one in _UPGRADES[: 2 if mark else 1]],
-        early_header_mutation_extensions=[_make_stripper(name if mark else "")],
+        upgrade_configs=[{"upgrade_type": one} for one in _UPGRADES[: 2 if connect else 1]],
+        early_header_mutation_extensions=[_make_stripper(mark)],
         local_reply_config=make_local_replies(),
         access_log=_make_access_log(settings),
     )

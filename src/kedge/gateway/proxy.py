@@ -7,7 +7,8 @@ unchanged, CONNECT as bytes.
 
 Forwarding gives a pod nothing that it could not dial by itself, except under one name: Envoy's
 own. So addresses of this machine are refused, whatever name led to them; what is meant to be
-reached there is reached directly (`no_proxy`).
+reached there is reached directly (`no_proxy`). Where pods have a DNS that knows in-cluster names
+nothing is forwarded at all.
 """
 
 from __future__ import annotations
@@ -75,35 +76,40 @@ def make_forwarding_routes() -> list[Any]:
     ]
 
 
-def make_proxy_clusters() -> list[Any]:
+def make_proxy_clusters(*, forwards: bool) -> list[Any]:
+    return [*([_make_forward()] if forwards else []), _make_tunnel()]
+
+
+def _make_forward() -> Any:
     # Bytes are forwarded as they come: TLS is between the pod and the other end.
     forward = forward_cluster_pb2.ClusterConfig(
         dns_cache_config=_DNS_CACHE, allow_insecure_cluster_options=True
     )
+    return cluster_pb2.Cluster(
+        name=FORWARD,
+        lb_policy="CLUSTER_PROVIDED",
+        connect_timeout=duration(CONNECT_SECONDS * 5),
+        circuit_breakers=THRESHOLDS,
+        cluster_type={
+            "name": "envoy.clusters.dynamic_forward_proxy",
+            "typed_config": pack(forward),
+        },
+        typed_extension_protocol_options=make_protocol_options(http2=False, idle_timeout=4),
+    )
+
+
+def _make_tunnel() -> Any:
     to_inner = {"envoy_internal_address": {"server_listener_name": PODS_INNER}}
-    return [
-        cluster_pb2.Cluster(
-            name=FORWARD,
-            lb_policy="CLUSTER_PROVIDED",
-            connect_timeout=duration(CONNECT_SECONDS * 5),
-            circuit_breakers=THRESHOLDS,
-            cluster_type={
-                "name": "envoy.clusters.dynamic_forward_proxy",
-                "typed_config": pack(forward),
-            },
-            typed_extension_protocol_options=make_protocol_options(http2=False, idle_timeout=4),
-        ),
-        cluster_pb2.Cluster(
-            name=TUNNEL,
-            type="STATIC",
-            connect_timeout=duration(CONNECT_SECONDS),
-            circuit_breakers=THRESHOLDS,
-            load_assignment={
-                "cluster_name": TUNNEL,
-                "endpoints": [{"lb_endpoints": [{"endpoint": {"address": to_inner}}]}],
-            },
-        ),
-    ]
+    return cluster_pb2.Cluster(
+        name=TUNNEL,
+        type="STATIC",
+        connect_timeout=duration(CONNECT_SECONDS),
+        circuit_breakers=THRESHOLDS,
+        load_assignment={
+            "cluster_name": TUNNEL,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": to_inner}}]}],
+        },
+    )
 
 
 def make_proxy_filters() -> list[tuple[str, Any]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from kedge.cluster.base import Object
@@ -73,6 +74,12 @@ def is_ours(route: Object, gateway: str) -> bool:
     return any(_names_gateway(ref, route, gateway) for ref in parent_refs(route))
 
 
+def is_bound_to(route: Object, gateway: str, section: str) -> bool:
+    """Whether the HTTPRoute is for that one listener of the Gateway, and for none besides."""
+    refs = [ref for ref in parent_refs(route) if _names_gateway(ref, route, gateway)]
+    return bool(section and refs) and all(ref.get("sectionName") == section for ref in refs)
+
+
 def parent_refs(route: Object) -> list[dict[str, Any]]:
     return route.get("spec", {}).get("parentRefs") or []
 
@@ -94,18 +101,23 @@ def referenced_services(route: Object) -> set[tuple[str, str]]:
     return found
 
 
-def compile_route(route: Object, services: Services) -> CompiledRoute:
-    """One HTTPRoute in the intermediate form, with what is wrong with it."""
-    return _Compiler(route, services).compile()
+def compile_route(route: Object, services: Services, *, inside: bool = False) -> CompiledRoute:
+    """One HTTPRoute in the intermediate form, with what is wrong with it.
+
+    Args:
+        inside: only pods may use it.
+    """
+    return _Compiler(route, services, inside).compile()
 
 
 class _Compiler:
     """Reads one HTTPRoute; collects the clusters it uses and the problems it has."""
 
-    def __init__(self, route: Object, services: Services) -> None:
+    def __init__(self, route: Object, services: Services, inside: bool) -> None:
         metadata = route["metadata"]
         self._route = route
         self._services = services
+        self._inside = inside
         self._namespace: str = metadata.get("namespace", "")
         self._name: str = metadata["name"]
         self._service = f"{self._namespace}/{_owner_name(route) or self._name}"
@@ -143,7 +155,7 @@ class _Compiler:
         return [
             Route(
                 service=self._service,
-                match=_parse_match(match),
+                match=replace(_parse_match(match), inside=self._inside),
                 backends=backends,
                 mirrors=mirrors,
                 timeout=timeout,

@@ -37,11 +37,14 @@ ROUTE_TABLE = "kedge"
 class TableBuilder:
     """Builds the route table, and keeps the parts it made as long as they are the same.
 
-    `proxied`: there is a pod-facing listener, whose requests need routes of their own.
+    Args:
+        proxied: there is a pod-facing listener, whose requests need routes of their own.
+        forwards: that listener forwards what is for no service.
     """
 
-    def __init__(self, *, proxied: bool) -> None:
+    def __init__(self, *, proxied: bool, forwards: bool = True) -> None:
         self._proxied = proxied
+        self._forwards = forwards
         self._hosts: dict[str, tuple[ir.VirtualHost, Any]] = {}
         self._leaves: dict[Leaf, Any] = {}
 
@@ -73,7 +76,7 @@ class TableBuilder:
         if not self._proxied:
             return []
         if host.name == ANY_HOST:
-            return proxy.make_forwarding_routes()
+            return proxy.make_forwarding_routes() if self._forwards else []
         speaks_grpc = any(route.grpc for route in host.routes)
         return [proxy.make_tunnel_route()] if speaks_grpc else []
 

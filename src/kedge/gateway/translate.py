@@ -339,6 +339,8 @@ def _matches(route: ir.Route) -> list[tuple[dict[str, Any], str | None]]:
         "headers": [_header(header) for header in match.headers],
         "query_parameters": [_query(query) for query in match.query],
     }
+    if match.inside:
+        common["headers"].append({"name": INNER_HEADER, "present_match": True})
     if match.method:
         common["headers"].append(_header(ir.ValueMatch(":method", match.method)))
     path, prefix = match.path, route.rewrite.prefix if route.rewrite else None

@@ -14,19 +14,21 @@ _READ = ("get", *_WATCH)
 _EDIT = ("create", "delete", "deletecollection", *_READ, "patch", "update")
 
 GATEWAY_RULES: tuple[Rule, ...] = (
-    Rule(GATEWAY_GROUP, ("httproutes",), _READ),
-    Rule(GATEWAY_GROUP, ("httproutes/status",), ("update", "patch")),
-    Rule("", ("services",), _READ),
-    Rule("discovery.k8s.io", ("endpointslices",), _READ),
+    Rule(GATEWAY_GROUP, ("httproutes",), _WATCH),
+    Rule(GATEWAY_GROUP, ("httproutes/status",), ("update",)),
+    Rule("", ("services",), _WATCH),
+    # It writes those of Services that have no pods of their own: they lead to the gateway.
+    Rule("discovery.k8s.io", ("endpointslices",), (*_WATCH, "create", "patch", "delete")),
 )
 """`kedge gateway`, in the namespaces that are served."""
 
 GATEWAY_HOME_RULES: tuple[Rule, ...] = (
-    Rule(GATEWAY_GROUP, ("gateways",), _READ),
-    Rule(GATEWAY_GROUP, ("gateways/status",), ("update", "patch")),
+    Rule(GATEWAY_GROUP, ("gateways",), _WATCH),
+    Rule(GATEWAY_GROUP, ("gateways/status",), ("update",)),
+    # Where the other replicas are.
+    Rule("discovery.k8s.io", ("endpointslices",), _WATCH),
     # Certificates that the Gateway names, and the token that it shows the autoscaler.
     Rule("", ("secrets",), _READ),
-    Rule("", ("configmaps",), _READ),
     Rule("coordination.k8s.io", ("leases",), ("get",), (names.CONTROLLER,)),
 )
 """`kedge gateway`, in the namespace where Kedge's own objects are."""

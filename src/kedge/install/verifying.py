@@ -99,7 +99,7 @@ async def _await_ready(cluster: Target, space: str, deadline: Deadline, tell: Te
 
 
 async def _ask(cluster: Target, values: Values, space: str, deadline: Deadline) -> None:
-    gateway = SERVICE.path(values.namespace, f"{names.GATEWAY}:http")
+    gateway = SERVICE.path(values.namespace, f"{names.GATEWAY_LOCAL}:http")
     while True:
         try:
             await cluster.read(f"{gateway}/proxy/serving/{space}/{NAME}{_ANSWER}")

@@ -14,6 +14,10 @@ Page = Callable[[Mapping[str, str]], Awaitable["Body"]]
 Body = dict[str, Any] | str
 
 
+class NotNow(Exception):
+    """A page has no answer yet, or none any more; what it says is answered with 503."""
+
+
 class ReadOnly:
     """Serves pages by path; each is given the query, and returns JSON or text.
 
@@ -38,6 +42,8 @@ class ReadOnly:
                 body = await page({key: values[0] for key, values in given.items()})
             except ValueError as error:
                 await _answer(send, 400, {"message": str(error)})
+            except NotNow as error:
+                await _answer(send, 503, f"{error}\n")
             else:
                 await _answer(send, 200, body)
 

@@ -12,12 +12,11 @@ import sys
 from dataclasses import replace
 
 from kedge.api.scheme import POD
-from kedge.autoscaler.signals_client import SignalsClient
-from kedge.autoscaler.wire import Count
 from kedge.cluster.kubernetes import KubernetesCluster
 from kedge.cluster.local.node import NodeAgent, Wakes
 from kedge.gateway.gateway import Gateway
 from kedge.modes.part import notify, run_part
+from kedge.modes.reporting import make_signals
 from kedge.reconcile import EventRecorder, Informer
 from kedge.settings.gateway import GatewaySettings
 from kedge.settings.local import LocalSettings
@@ -52,15 +51,7 @@ async def run_data(settings: LocalSettings) -> None:
         )
         gateway.demand.on_wake(wakes.note)
 
-        async def count() -> dict[str, Count]:
-            news = await gateway.traffic.read()
-            return {
-                key: (one.ok, one.refused, one.failed, one.latency) for key, one in news.items()
-            }
-
-        signals = SignalsClient(
-            settings.signals_socket, settings.node_name, gateway.demand, count=count
-        )
+        signals = make_signals(settings.signals_socket, settings.node_name, gateway)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(signals.run())
             tasks.create_task(pods.run())

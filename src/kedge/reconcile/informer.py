@@ -65,6 +65,7 @@ class Informer:
         *,
         namespace: str | None = None,
         labels: str | None = None,
+        fields: str | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.kind = kind
@@ -72,6 +73,7 @@ class Informer:
         self._cluster = cluster
         self._namespace = namespace
         self._labels = labels
+        self._fields = fields
         self._clock = clock
         self._backoff = Backoff(initial=0.05, limit=1.0)
         self._objects: dict[_Place, Object] = {}
@@ -163,7 +165,9 @@ class Informer:
 
     async def _relist(self) -> None:
         try:
-            listed = await self._cluster.list(self.kind, self._namespace, labels=self._labels)
+            listed = await self._cluster.list(
+                self.kind, self._namespace, labels=self._labels, fields=self._fields
+            )
         except Gone as error:
             # Its pages expired while they were read: worth a retry, but not in a tight loop.
             raise Unavailable(error.message) from error
@@ -183,7 +187,11 @@ class Informer:
 
     async def _follow(self) -> None:
         events = self._cluster.watch(
-            self.kind, self._namespace, labels=self._labels, resource_version=self._version
+            self.kind,
+            self._namespace,
+            labels=self._labels,
+            fields=self._fields,
+            resource_version=self._version,
         )
         async for event in events:
             self._take(event)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,11 @@ class GatewaySettings:
         host: the address that every listener binds.
         port: where inference requests come in.
         proxy_port: the pod-facing listener, `http_proxy` of every pod; None for no such listener.
+        https_port: the same with TLS, by the certificates that the Gateway names; None for none.
+        forwards: the pod-facing listener is a proxy to every host that is not a service's; else it
+            answers for services alone.
+        inside: name of the Gateway's listener that pods use. Routes that are bound to it are not
+            answered on any other; empty where all listeners are of one kind.
         metrics_port: a listener with nothing but metrics at `/metrics`; None for none: Envoy's are
             then read through the admin socket (`/stats/prometheus`).
         service_metrics: where Envoy's own cluster of the API has the metrics of services; they are
@@ -42,7 +48,10 @@ class GatewaySettings:
     access_log: Path | None = None
     host: str = "127.0.0.1"
     port: int = 8080
+    https_port: int | None = None
     proxy_port: int | None = None
+    forwards: bool = True
+    inside: str = ""
     metrics_port: int | None = None
     service_metrics: str = ""
     gateway: str = "kedge/kedge-gateway"
@@ -61,6 +70,11 @@ class GatewaySettings:
         """Unix socket on which Envoy tells the answers that are compared."""
         return self.xds_socket.with_name("compare.sock")
 
+    @property
+    def tls_folder(self) -> Path:
+        """Folder of the certificates, which Envoy watches."""
+        return self.xds_socket.with_name("tls")
+
     @classmethod
     def from_local(cls, settings: LocalSettings) -> GatewaySettings:
         """The gateway of `kedge up`."""
@@ -75,3 +89,8 @@ class GatewaySettings:
             service_metrics=settings.service_metrics,
             cluster_domain=settings.cluster_domain,
         )
+
+
+def any_address() -> str:
+    """What a listener binds to be reached at every address: of IPv6 and IPv4, where both are."""
+    return "::" if socket.has_dualstack_ipv6() else "0.0.0.0"

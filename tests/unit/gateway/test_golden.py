@@ -79,7 +79,7 @@ def test_golden_listeners(golden: Compare) -> None:
         "clusters": [
             plain(one)
             for one in (
-                *proxy.make_proxy_clusters(),
+                *proxy.make_proxy_clusters(forwards=True),
                 *activation.make_activation_clusters(SETTINGS.activation_socket)[:2],
             )
         ],

@@ -14,7 +14,10 @@ COMPONENT = "gateway"
 _BOOTSTRAP = f"{names.RUN_DIR}/bootstrap.json"
 _SHARED = {"name": "run", "mountPath": names.RUN_DIR}
 _TMP = {"name": "tmp", "mountPath": "/tmp"}
-_DRAIN_SECONDS = 15
+_UNTIL_DRAINED = f"until test -e {names.RUN_DIR}/drained; do sleep 0.2; done"
+"""Envoy goes on until the process beside it says that no request is in flight."""
+_GRACE_SECONDS, _DRAIN_SECONDS = 120, 100
+"""How long a pod may take to end, and its requests."""
 
 
 def make_gateway_class(values: Values) -> list[Object]:
@@ -23,7 +26,7 @@ def make_gateway_class(values: Values) -> list[Object]:
 
 
 def make_gateway(values: Values) -> list[Object]:
-    return [_gateway(values, [_HTTP])]
+    return [_gateway(values, [_HTTP, _LOCAL])]
 
 
 def make_tls_gateway(values: Values) -> list[Object]:
@@ -35,7 +38,7 @@ def make_tls_gateway(values: Values) -> list[Object]:
         "protocol": "HTTPS",
         "tls": {"mode": "Terminate", "certificateRefs": [{"name": values.gateway.tls_secret}]},
     }
-    return [_gateway(values, [_HTTP, https])]
+    return [_gateway(values, [_HTTP, https, _LOCAL])]
 
 
 _HTTP: Object = {
@@ -44,6 +47,9 @@ _HTTP: Object = {
     "protocol": "HTTP",
     "allowedRoutes": {"namespaces": {"from": "All"}},
 }
+
+_LOCAL: Object = {**_HTTP, "name": names.LOCAL_LISTENER, "port": names.LOCAL_PORT}
+"""Services that are only for the cluster are bound to this one."""
 
 
 def _gateway(values: Values, listeners: list[Object]) -> Object:
@@ -58,6 +64,7 @@ def make_gateway_pods(values: Values) -> list[Object]:
         f"--watch-namespace={values.watch_namespace}",
         f"--cluster-domain={values.cluster_domain}",
         f"--run-dir={names.RUN_DIR}",
+        f"--drain-seconds={_DRAIN_SECONDS}",
     ]
     bootstrap = make_container(
         "bootstrap",
@@ -70,15 +77,16 @@ def make_gateway_pods(values: Values) -> list[Object]:
     )
     workload = make_workload(
         names.GATEWAY, COMPONENT, values, wanted, wanted.replicas,
-        grace=60,
+        grace=_GRACE_SECONDS,
         initContainers=[bootstrap],
         containers=[_side(values, arguments), _envoy(values)],
         volumes=[{"name": "run", "emptyDir": {}}, {"name": "tmp", "emptyDir": {}}],
     )  # fmt: skip
-    return [_service(values), *workload]
+    return [_service(values), _local_service(values), *workload]
 
 
 def _side(values: Values, arguments: list[str]) -> Object:
+    """It is told at once that the pod is deleted, and ends when no request is in flight."""
     return make_container(
         COMPONENT,
         values.image("gateway"),
@@ -86,12 +94,13 @@ def _side(values: Values, arguments: list[str]) -> Object:
         values.gateway.resources,
         args=["gateway", *arguments],
         env=OWN_PLACE,
-        ports=[{"name": "metrics", "containerPort": names.METRICS_PORT}],
+        ports=[
+            {"name": "metrics", "containerPort": names.METRICS_PORT},
+            {"name": "peers", "containerPort": names.PEERS_PORT},
+        ],
         startupProbe=probe(_get("/healthz"), period=1, failures=60),
         livenessProbe=probe(_get("/healthz"), period=10, failures=3),
         readinessProbe=probe(_get("/readyz"), period=2, failures=2),
-        # Held requests are handed over before it goes; Envoy drains meanwhile.
-        lifecycle=_wait_before_end(),
         volumeMounts=[_SHARED, _TMP],
     )
 
@@ -106,43 +115,50 @@ def _envoy(values: Values) -> Object:
         values.gateway.envoy_resources,
         args=[
             f"--config-path={_BOOTSTRAP}",
-            "--service-node=$(POD_NAME)",
             "--log-level=warning",
-            f"--drain-time-s={_DRAIN_SECONDS}",
+            "--disable-hot-restart",
         ],
         env=OWN_PLACE,
         ports=[
             {"name": "http", "containerPort": names.HTTP_PORT},
             {"name": "https", "containerPort": names.HTTPS_PORT},
-            {"name": "proxy", "containerPort": names.PROXY_PORT},
+            {"name": "local", "containerPort": names.LOCAL_PORT},
             {"name": "envoy-metrics", "containerPort": names.GATEWAY_METRICS_PORT},
         ],
         startupProbe=probe(port, period=1, failures=120),
         livenessProbe=probe(port, period=10, failures=6),
         readinessProbe=probe(port, period=2, failures=2),
-        lifecycle=_wait_before_end(),
+        lifecycle={"preStop": {"exec": {"command": ["sh", "-c", _UNTIL_DRAINED]}}},
         volumeMounts=[_SHARED, _TMP],
     )
 
 
-def _wait_before_end() -> Object:
-    """Until other nodes have heard that no request shall come here any more."""
-    return {"preStop": {"exec": {"command": ["sleep", str(_DRAIN_SECONDS)]}}}
-
-
 def _service(values: Values) -> Object:
-    ports = [("http", 80, names.HTTP_PORT), ("https", 443, names.HTTPS_PORT)]
-    ports.append(("proxy", names.PROXY_PORT, names.PROXY_PORT))
+    """For those outside the cluster."""
     spec = {
         "type": values.gateway.service_type,
         "selector": selector(COMPONENT),
         "ports": [
-            {"name": name, "port": port, "targetPort": target, "protocol": "TCP"}
-            for name, port, target in ports
+            _port("http", 80, names.HTTP_PORT),
+            _port("https", 443, names.HTTPS_PORT),
         ],
     }
     annotations = values.gateway.service_annotations
     return make(SERVICE, names.GATEWAY, values, COMPONENT, annotations=annotations, spec=spec)
+
+
+def _local_service(values: Values) -> Object:
+    """For pods; and by its endpoints the gateway's pods know of each other."""
+    ports = [
+        _port("http", 80, names.LOCAL_PORT),
+        _port("peers", names.PEERS_PORT, names.PEERS_PORT),
+    ]
+    spec = {"selector": selector(COMPONENT), "ports": ports}
+    return make(SERVICE, names.GATEWAY_LOCAL, values, COMPONENT, spec=spec)
+
+
+def _port(name: str, port: int, target: int) -> Object:
+    return {"name": name, "port": port, "targetPort": target, "protocol": "TCP"}
 
 
 def _get(path: str) -> Object:

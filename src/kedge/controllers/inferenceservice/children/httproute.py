@@ -19,6 +19,7 @@ from kedge.controllers.inferenceservice.children.service import Ports
 from kedge.controllers.inferenceservice.components import Component, ServicePlan
 from kedge.controllers.inferenceservice.metadata import component_annotations, without
 from kedge.controllers.inferenceservice.names import ComponentKind
+from kedge.settings.installation import LOCAL_LISTENER
 
 _DEFAULT_TIMEOUT = 60
 _EXPLAIN = r"^/v1/models/[\w-]+:explain$"
@@ -269,15 +270,11 @@ def _make_route(
     annotations = component_annotations([plan.annotations], options.disallowed_annotations)
     route = make_object(HTTP_ROUTE, plan.isvc, name, labels=labels, annotations=annotations)
     namespace, _, gateway = plan.config.ingress.kserve_ingress_gateway.partition("/")
+    parent = {"group": GATEWAY_GROUP, "kind": "Gateway", "namespace": namespace, "name": gateway}
+    if urls.is_cluster_local(plan):
+        parent["sectionName"] = LOCAL_LISTENER
     route["spec"] = {
-        "parentRefs": [
-            {
-                "group": GATEWAY_GROUP,
-                "kind": "Gateway",
-                "namespace": namespace,
-                "name": gateway,
-            }
-        ],
+        "parentRefs": [parent],
         **({"hostnames": list(hosts)} if hosts else {}),
         "rules": list(rules),
     }
