@@ -35,9 +35,10 @@ def _judge(review: AdmissionReview, request: dict[str, Any]) -> dict[str, Any]:
         found = review.admit(kind, operation, obj, request.get("oldObject"))
     except ApiError as error:
         return {"allowed": False, "status": error.to_status()}
-    except Exception:
+    except Exception as error:
         log.exception("%s %s cannot be reviewed", operation, request.get("name"))
-        return {"allowed": True}
+        text = f"Kedge could not review this and lets it through: {error!r}"
+        return {"allowed": True, "warnings": [text[:_LONGEST_WARNING]]}
     if not found.warnings:
         return {"allowed": True}
     return {"allowed": True, "warnings": [text[:_LONGEST_WARNING] for text in found.warnings]}

@@ -206,9 +206,12 @@ class Autoscaler:
     def _decide(self, target: Target) -> None:
         try:
             self._decide_now(target)
-        except Exception:
+        except Exception as error:
             # One that cannot be decided about must not keep all others from being scaled.
             log.exception("%s", target.place)
+            target.failure = f"the last decision failed: {error!r}"
+        else:
+            target.failure = ""
 
     def _decide_now(self, target: Target) -> None:
         now = self._clock.monotonic()

@@ -51,7 +51,7 @@ def describe(
         "phaseSeconds": round(now - target.lifecycle.since, 1),
         "secondsToZero": seconds_to_zero(target, busy, now, watched_since),
         "reason": explain(target),
-        "problems": list(parameters.problems),
+        "problems": [*parameters.problems, *filter(None, [target.failure])],
     }
 
 

@@ -32,6 +32,7 @@ class Target:
         in_flight, rate: its signals.
         decision: what the load asked for last; step: what was done about it.
         decided_at: when that was.
+        failure: why nothing could be decided when that was last tried; else empty.
     """
 
     def __init__(self, deployment: Object, parameters: Parameters, now: float) -> None:
@@ -44,6 +45,7 @@ class Target:
         self.decision: Decision | None = None
         self.step: Step | None = None
         self.decided_at = now
+        self.failure = ""
         self._make_series()
         self._decider = Decider()
         self.lifecycle = Lifecycle(now, self.ready, self.replicas, proven=parameters.proven)

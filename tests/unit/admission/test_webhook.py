@@ -57,3 +57,6 @@ def test_an_error_of_ours_refuses_nothing() -> None:
     review = AdmissionReview(broken, lambda kind, namespace: [])
     response = answer(review, asked({"sklearn": {"storageUri": "gs://b/m"}}))["response"]
     assert response["allowed"]
+    assert response["warnings"] == [
+        "Kedge could not review this and lets it through: RuntimeError('ours')"
+    ]

@@ -288,3 +288,8 @@ async def test_one_that_cannot_be_decided_about_does_not_stop_the_others(
             world.wake(f"ns/{name}-private")
         assert await world.run(5) == 1
         assert await world.replicas("bad") == 0
+        told = {one["deployment"]: one["problems"] for one in world.autoscaler.describe("ns")}
+        assert told == {"web": [], "bad": ["the last decision failed: ZeroDivisionError()"]}
+        monkeypatch.undo()
+        await world.run(5)
+        assert not world.target("bad").failure
