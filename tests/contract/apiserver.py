@@ -98,9 +98,10 @@ class ApiServer:
         done = subprocess.run(
             [self._assets / "kubectl", f"--kubeconfig={self.kubeconfig}", *arguments],
             input=given, capture_output=True, text=True, timeout=60, check=False,
-            env={"HOME": str(self._folder), "KUBECTL_KUBERC": "false"},
+            env={"HOME": str(self._folder), "KUBECTL_KUBERC": "false", "PATH": os.environ["PATH"]},
         )  # fmt: skip
-        assert not check or done.returncode == 0, f"kubectl {arguments}: {done.stderr}"
+        said = done.stdout[-4000:] + done.stderr
+        assert not check or done.returncode == 0, f"kubectl {arguments}: {said}"
         return done.stdout + done.stderr
 
     def kubeconfig_of(self, account: str, namespace: str) -> Path:

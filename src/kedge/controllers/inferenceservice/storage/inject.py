@@ -286,9 +286,10 @@ class _Injection:
         self._add_confidential(init)
         uid = self.request.annotations.get(STORAGE_INITIALIZER_UID, "")
         if uid.isdigit():
-            init["securityContext"] = {
-                **(init.get("securityContext") or {}), "runAsUser": int(uid),
-            }  # fmt: skip
+            context = {**(init.get("securityContext") or {}), "runAsUser": int(uid)}
+            if int(uid) == 0:
+                context["runAsNonRoot"] = False
+            init["securityContext"] = context
         self.pod.setdefault("initContainers", []).append(init)
         return init
 
