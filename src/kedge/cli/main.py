@@ -19,6 +19,7 @@ from kedge.cli import (
     get,
     install,
     logs,
+    migrate,
     output,
     predict,
     render,
@@ -118,6 +119,7 @@ app.add_typer(
 _add("delete", delete.delete, SERVICES, "Delete services, or other resources.")
 _add("install", install.install, KUBERNETES, "Install Kedge into a cluster, or update it.")
 _add("uninstall", install.uninstall, KUBERNETES, "Remove Kedge from a cluster.")
+_add("migrate", migrate.migrate, KUBERNETES, "Take over the services of KServe.")
 _add("controller", controller.controller, KUBERNETES, "Run the controllers against a cluster.")
 _add("gateway", gateway.gateway, KUBERNETES, "Drive an Envoy of a cluster's gateway.")
 _add("render", render.render, FILES, "Print what a manifest becomes, offline.")

@@ -126,7 +126,7 @@ def check(facts: Facts, namespace: str) -> None:
         raise InstallError(
             f"KServe's controller runs here ({facts.kserve}); both would reconcile the same"
             " services.",
-            fix=f"kubectl scale deployment -n {facts.kserve.replace('/', ' ')} --replicas=0",
+            fix="kedge migrate shows how its services become Kedge's, and does it with --apply.",
         )
 
 

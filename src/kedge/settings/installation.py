@@ -16,3 +16,15 @@ WEBHOOK = "kedge-webhook"
 WEBHOOK_PATH = "/validate"
 WEBHOOK_PORT = 9443
 """Of the pods; the Service has 443."""
+
+AUTOSCALER_MANAGER = "kedge-autoscaler"
+"""The field manager that alone writes replica counts."""
+APPLIED_HASH = "serving.kedge.dev/applied-hash"
+"""Annotation on every child: the digest of what was last applied."""
+ADOPTION = "serving.kedge.dev/adoption"
+"""Annotation on an InferenceService that another controller made the children of: how far Kedge is
+with taking it over. `kedge migrate` writes it, and removes it in the end."""
+WAITING = "waiting"
+"""Nothing is touched."""
+BESIDE = "beside"
+"""Pods and routes are made; Services that clients use stay the other's until all is ready."""

@@ -17,12 +17,14 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from kedge.lib.errors import TerminalError
+from kedge.settings.installation import ADOPTION
 
 CONFIG_MAP_NAME = "inferenceservice-config"
 DEFAULT_NAMESPACE = "kedge"
 DEFAULT_DOMAIN_TEMPLATE = "{{ .Name }}-{{ .Namespace }}.{{ .IngressDomain }}"
 
 BUILT_IN_ANNOTATION_DISALLOWED = (
+    ADOPTION,
     "autoscaling.knative.dev/min-scale",
     "autoscaling.knative.dev/max-scale",
     "internal.serving.kserve.io/storage-initializer-sourceuri",

@@ -11,7 +11,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from kedge.api.scheme import DEPLOYMENT, GATEWAY_GROUP, Kind
+from kedge.api.scheme import DEPLOYMENT, GATEWAY_GROUP, SERVICE, Kind
 from kedge.cluster.base import FIELD_MANAGER, Cluster, Object
 from kedge.cluster.errors import NotFound
 from kedge.controllers.inferenceservice import names
@@ -61,6 +61,16 @@ class Applier:
             return await self._cluster.apply(kind, stamped)
         except NotFound as error:
             raise _missing(kind, error) from error
+
+    async def apply_front(self, service: Object) -> None:
+        """Apply a Service by which clients come; one that is still to be taken over stays so."""
+        if self._is_beside:
+            name = service["metadata"]["name"]
+            live = await self.find(SERVICE, name)
+            if live is not None and not applied_hash(live):
+                self.keep(SERVICE, name)
+                return
+        await self.apply(SERVICE, service)
 
     async def apply_unseen(self, kind: Kind, obj: Object) -> Object:
         """Apply an object of a kind that nobody watches."""
@@ -164,6 +174,11 @@ class Applier:
             return None
 
     # -- how -------------------------------------------------------------------------------
+
+    @property
+    def _is_beside(self) -> bool:
+        annotations = self._isvc["metadata"].get("annotations") or {}
+        return bool(annotations.get(names.ADOPTION) == names.BESIDE)
 
     async def _create(self, deployment: Object, replicas: int) -> Object:
         self._note(deployment)

@@ -74,8 +74,8 @@ class KnativeMode:
             )
         revisions = Revisions(self.scope, component)
         newest, started = await revisions.ensure_newest()
-        await self.applier.apply(
-            SERVICE, make_gateway_service(self.plan, component.name, component.labels)
+        await self.applier.apply_front(
+            make_gateway_service(self.plan, component.name, component.labels)
         )
         if scaling.scaler(self.plan, component) is Scaler.HPA:
             hpa = make_revision_autoscaler(self.plan, component, newest.name)

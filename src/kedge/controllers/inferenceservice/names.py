@@ -8,6 +8,12 @@ from __future__ import annotations
 import hashlib
 from enum import StrEnum
 
+from kedge.settings.installation import ADOPTION as ADOPTION
+from kedge.settings.installation import APPLIED_HASH as APPLIED_HASH
+from kedge.settings.installation import AUTOSCALER_MANAGER as AUTOSCALER_MANAGER
+from kedge.settings.installation import BESIDE as BESIDE
+from kedge.settings.installation import WAITING as WAITING
+
 SERVING = "serving.kserve.io"
 INTERNAL = "internal.serving.kserve.io"
 KEDGE = "serving.kedge.dev"
@@ -15,8 +21,6 @@ KNATIVE = "serving.knative.dev"
 AUTOSCALING = "autoscaling.knative.dev"
 
 FINALIZER = "inferenceservice.finalizers"
-AUTOSCALER_MANAGER = "kedge-autoscaler"
-"""The field manager that alone writes replica counts."""
 GATEWAY_CONTROLLER = "kedge.dev/gateway"
 
 # Annotations that users write.
@@ -56,8 +60,6 @@ ENDPOINTS_LABEL = f"{KEDGE}/endpoints"
 """On a Service without selector: `gateway` means that its endpoints are the gateway's."""
 TEMPLATE_HASH = f"{KEDGE}/template-hash"
 """Annotation on a pod template, its Deployment and its pods: which template they are of."""
-APPLIED_HASH = f"{KEDGE}/applied-hash"
-"""Annotation on every child: the digest of what was last applied."""
 INITIAL_REPLICAS = f"{KEDGE}/replicas"
 """Annotation on a Deployment: the count that the service asks for, when last written."""
 

@@ -60,6 +60,10 @@ from kedge.settings.serving import (
 COMPONENT = "v1beta1Controllers"
 """The source of events, as KServe names it."""
 _REFUSALS = (Invalid, Forbidden, BadRequest)
+_NOT_TAKEN_OVER = (
+    "Another controller made what serves this, and Kedge changes nothing of it."
+    " Fix: kedge migrate --service NAMESPACE/NAME --apply takes it over."
+)
 CHILDREN = (HTTP_ROUTE, HORIZONTAL_POD_AUTOSCALER, SERVICE, DEPLOYMENT)
 """Kinds of children, in the order in which they go: first the way in, last the pods."""
 
@@ -105,6 +109,9 @@ class Reconciler:
             return None
         if isvc["metadata"].get("deletionTimestamp"):
             await self._release(isvc)
+            return None
+        if _is_anothers(isvc):
+            await self.events.record(isvc, "Normal", "NotTakenOver", _NOT_TAKEN_OVER)
             return None
         isvc = await self._hold(isvc)
         if _is_frozen(isvc, self.cache):
@@ -161,6 +168,12 @@ def _is_frozen(isvc: Object, cache: Cache) -> bool:
         return False
     key = Key(isvc["metadata"]["namespace"], isvc["metadata"]["name"])
     return all(route_verdict(route).ok for route in cache.of_service(HTTP_ROUTE, key))
+
+
+def _is_anothers(isvc: Object) -> bool:
+    """Whether another controller made what serves it, and it is not its turn to be taken over."""
+    annotations = isvc["metadata"].get("annotations") or {}
+    return bool(annotations.get(names.ADOPTION) == names.WAITING)
 
 
 def _is_stopped(isvc: Object) -> bool:
@@ -325,7 +338,7 @@ class _Pass:
             add_shadows(route, shadows)
         if plan.mode is DeploymentMode.KNATIVE and plan.entry in self.outcomes:
             labels = {names.ISVC_LABEL: self.name}
-            await self.applier.apply(SERVICE, make_gateway_service(plan, self.name, labels))
+            await self.applier.apply_front(make_gateway_service(plan, self.name, labels))
         for outcome in self.outcomes.values():
             routes += outcome.routes
         kept = self._kept_routes(scope, {r["metadata"]["name"]: r for r in routes})

@@ -161,8 +161,8 @@ class StandardMode:
             # Requests still come by the Service's own pods: it keeps them until routes have moved.
             await self.applier.apply(SERVICE, make_service(self.plan, component))
         else:
-            await self.applier.apply(
-                SERVICE, make_gateway_service(self.plan, component.name, component.labels)
+            await self.applier.apply_front(
+                make_gateway_service(self.plan, component.name, component.labels)
             )
         return selecting
 
