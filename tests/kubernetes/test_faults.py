@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from tests.contract.apiserver import ApiServer
 from tests.golden.rendering import load
-from tests.kubernetes.standins import all_goes_well, condition, eventually
+from tests.kubernetes.standins import all_goes_well, condition, eventually, find
 from tests.kubernetes.test_reconciling import GOLDEN, iris, ready
-from tests.kubernetes.world import HOME, World, prepare
+from tests.kubernetes.world import HOME, ControllerProcess, World, prepare, until
 
 from kedge.api.crds import make_crd
-from kedge.api.scheme import GATEWAY, HTTP_ROUTE, INFERENCE_SERVICE
+from kedge.api.scheme import GATEWAY, HTTP_ROUTE, INFERENCE_SERVICE, SERVICE
+from kedge.cluster.base import Object
 from kedge.cluster.kubernetes import KubernetesCluster
 from kedge.install.rbac import CONTROLLER_RULES, Rule, make_controller_rights
 from kedge.settings.installation import CONTROLLER
@@ -81,6 +82,85 @@ async def test_a_child_that_is_somebody_elses_is_left_alone(
     world.api.kubectl("create", "service", "clusterip", "iris", "--tcp=80", "-n", namespace)
     world.apply(iris(), namespace=namespace)
     assert "belongs to something else" in await told(cluster, "iris", namespace, "`iris`")
+
+
+def policy(name: str, namespace: str, resource: str, message: str) -> list[Object]:
+    """A rule of the cluster's administrator that lets none of the resource in."""
+    group, _, plural = resource.rpartition("/")
+    rule = {
+        "apiGroups": [group], "apiVersions": ["v1"], "operations": ["CREATE"],
+        "resources": [plural],
+    }  # fmt: skip
+    kind = "ValidatingAdmissionPolicy"
+    chosen = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
+    return [
+        {
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": kind,
+            "metadata": {"name": name},
+            "spec": {
+                "failurePolicy": "Fail",
+                "matchConstraints": {"resourceRules": [rule], "namespaceSelector": chosen},
+                "validations": [{"expression": "false", "message": message}],
+            },
+        },
+        {
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": f"{kind}Binding",
+            "metadata": {"name": name},
+            "spec": {"policyName": name, "validationActions": ["Deny"]},
+        },
+    ]
+
+
+@pytest.mark.usefixtures("controller")
+@pytest.mark.parametrize("resource", ["apps/deployments", "/pods"])
+async def test_a_refusal_by_the_clusters_own_rules_is_told_and_waited_for(
+    world: World, cluster: KubernetesCluster, namespace: str, resource: str
+) -> None:
+    """Of what Kedge makes, and of the pods that Kubernetes makes of it."""
+    name = f"none-in-{namespace}"
+    message = "images come from registry.corp.example only"
+    world.apply(*policy(name, namespace, resource, message))
+    try:
+        probe = (
+            ("create", "deployment", "probe", "--image=x") if "apps" in resource
+            else ("run", "probe", "--image=x")
+        )  # fmt: skip
+        until(
+            lambda: "corp.example" in world.api.kubectl(
+                *probe, "-n", namespace, "--dry-run=server", check=False
+            ),
+            "the policy in force",
+        )  # fmt: skip
+        world.apply(iris(), namespace=namespace)
+        await told(cluster, "iris", namespace, "registry.corp.example")
+        found = await cluster.get(INFERENCE_SERVICE, "iris", namespace)
+        assert condition(found, "Ready")["status"] == "False"
+        assert "registry.corp.example" in world.api.kubectl("get", "events", "-n", namespace)
+    finally:
+        world.api.kubectl("delete", "validatingadmissionpolicybinding,validatingadmissionpolicy",
+                          name)  # fmt: skip
+    async with all_goes_well(cluster, namespace):
+        await ready(cluster, "iris", namespace)
+
+
+@pytest.mark.usefixtures("controller")
+async def test_a_namespace_that_goes_while_its_services_come_up_is_survived(
+    world: World, cluster: KubernetesCluster, namespace: str, controller: ControllerProcess
+) -> None:
+    """And one of the same name that comes after it is served as any other."""
+    for _ in range(2):
+        world.apply(*(iris(f"iris-{number}") for number in range(8)), namespace=namespace)
+        await eventually(lambda: find(cluster, SERVICE, "iris-0-predictor", namespace), "a child")
+        world.api.kubectl("delete", "namespace", namespace, "--wait=true", "--timeout=50s")
+        world.api.kubectl("create", "namespace", namespace)
+    world.apply(iris("after"), namespace=namespace)
+    async with all_goes_well(cluster, namespace):
+        await ready(cluster, "after", namespace)
+    assert controller.process.poll() is None
+    left = (await cluster.list(INFERENCE_SERVICE, namespace)).items
+    assert [one["metadata"]["name"] for one in left] == ["after"]
 
 
 @pytest.fixture(scope="module")

@@ -182,6 +182,28 @@ async def test_an_older_release_is_brought_up_to_date(cluster: KubernetesCluster
     assert set(await install(cluster)) == {"unchanged", "kept"}
 
 
+@pytest.mark.parametrize("share", [0.15, 0.5, 0.9])
+async def test_a_half_installation_is_finished_and_can_be_removed(
+    api: ApiServer, cluster: KubernetesCluster, share: float
+) -> None:
+    """Whatever an earlier run, of this release or the last, came to before it was cut off."""
+    wanted = render(SMALL)
+    for obj in wanted[: int(len(wanted) * share)]:
+        older = copy.deepcopy(obj)
+        older["metadata"].setdefault("annotations", {})["example.com/release"] = "older"
+        if obj["kind"] == "Namespace":
+            older["metadata"]["annotations"][names.MADE_NAMESPACE] = "true"
+        for _ in range(20):
+            try:
+                await cluster.apply(kind_of(obj), older, field_manager="kedge-install")
+                break
+            except NotFound:  # its definition is not served yet
+                await _moment()
+    done = await install(cluster)
+    assert done["created"] == len(wanted) - int(len(wanted) * share)
+    assert set(await install(cluster)) == {"unchanged", "kept"}
+
+
 async def _moment() -> None:
     import asyncio
 

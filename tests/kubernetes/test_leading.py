@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +81,33 @@ async def test_a_leader_that_lost_its_lease_ends(own: World) -> None:
             await cluster.patch(LEASE, "kedge-controller", {"spec": spec}, namespace=HOME)
         until(lambda: loser.process.poll() is not None, "the end of the process")
         assert loser.process.returncode == 1
+    own.api.kubectl("delete", "lease", "kedge-controller", "-n", HOME)
+
+
+async def test_clocks_need_not_agree(own: World) -> None:
+    """A holder whose clock is behind keeps the lease; a dead one from the future loses it."""
+
+    def written(holder: str, hours: int) -> dict[str, Any]:
+        at = datetime.now(UTC) + timedelta(hours=hours)
+        spec = {
+            "holderIdentity": holder, "leaseDurationSeconds": 4, "leaseTransitions": 0,
+            "renewTime": at.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        }  # fmt: skip
+        metadata = {"name": "kedge-controller", "namespace": HOME}
+        return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata,
+                "spec": spec}  # fmt: skip
+
+    own.api.kubectl("delete", "lease", "kedge-controller", "-n", HOME, "--ignore-not-found")
+    async with KubernetesCluster.from_kubeconfig(own.api.kubeconfig) as cluster:
+        await cluster.apply(LEASE, written("slow_1", -5))
+        with own.controller("waits"):
+            until_ready = time.monotonic() + 14
+            while time.monotonic() < until_ready:
+                await cluster.apply(LEASE, written("slow_1", -5))
+                assert holder(own) == "slow_1"
+                await asyncio.sleep(1)
+            await cluster.apply(LEASE, written("ahead_1", 5))
+            until(lambda: holder(own).startswith("waits_"), "a new holder", 20)
     own.api.kubectl("delete", "lease", "kedge-controller", "-n", HOME)
 
 
