@@ -1,7 +1,7 @@
 """A Kubernetes control plane from the folder that `KUBEBUILDER_ASSETS` names.
 
 etcd and kube-apiserver, and where it is asked for kube-controller-manager and kube-scheduler; there
-is no kubelet, so that no pod ever runs but by a test's word.
+is no kubelet, so that no pod ever runs but by a test's word, or on a node that a test brings.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ class ApiServer:
         controllers: run kube-controller-manager too.
         scheduler: run kube-scheduler too.
         audit: write down every request, see `audited`.
+        nodes: nodes will register: what watches them runs too, pods get tokens and volumes, and
+            webhooks are asked at their pods' addresses, since nobody routes those of Services.
 
     Attributes:
         kubeconfig: for an administrator.
@@ -57,12 +59,14 @@ class ApiServer:
         controllers: bool = False,
         scheduler: bool = False,
         audit: bool = False,
+        nodes: bool = False,
     ) -> None:
         self.kubeconfig = folder / "kubeconfig"
         self._assets = assets
         self._folder = folder
         self._controllers = controllers
         self._scheduler = scheduler
+        self._nodes = nodes
         self._audit = folder / "audit.log" if audit else None
         self._stack = contextlib.ExitStack()
         self._port = _free_port()
@@ -169,7 +173,8 @@ class ApiServer:
             f"--etcd-servers={self._etcd}", f"--cert-dir={self._folder / 'certificates'}",
             "--bind-address=127.0.0.1", f"--secure-port={self._port}",
             "--service-cluster-ip-range=10.0.0.0/16", "--authorization-mode=RBAC",
-            "--disable-admission-plugins=ServiceAccount",
+            "--enable-aggregator-routing=true" if self._nodes
+            else "--disable-admission-plugins=ServiceAccount",
             f"--token-auth-file={self._folder / 'tokens.csv'}",
             "--service-account-issuer=https://127.0.0.1", "--event-ttl=1h",
             f"--service-account-key-file={self._key}",
@@ -191,6 +196,10 @@ class ApiServer:
                 self._api.wait()
 
     def _start_controllers(self, stack: contextlib.ExitStack) -> None:
+        # All that a distribution has: some give pods more than others.
+        controllers = ("*",) if self._nodes else _CONTROLLERS
+        # What the API server shows was made by itself.
+        authority = [f"--root-ca-file={self._folder / 'certificates' / 'apiserver.crt'}"]
         self._start(
             stack, "kube-controller-manager",
             f"--kubeconfig={self.kubeconfig}", "--leader-elect=false",
@@ -198,7 +207,8 @@ class ApiServer:
             f"--authorization-kubeconfig={self.kubeconfig}",
             "--bind-address=127.0.0.1", f"--secure-port={_free_port()}",
             f"--service-account-private-key-file={self._key}",
-            f"--controllers={','.join(_CONTROLLERS)}",
+            f"--controllers={','.join(controllers)}",
+            *(authority if self._nodes else ()),
             "--kube-api-qps=200", "--kube-api-burst=400",
         )  # fmt: skip
 

@@ -135,6 +135,11 @@ GATEWAY = Kind(
     f"{_API}.gateway.types:Gateway", short_names=("gtw",), status=True,
 )  # fmt: skip
 
+PERSISTENT_VOLUME = Kind(
+    "", "v1", "PersistentVolume", "persistentvolumes", f"{_CORE}:PersistentVolume",
+    namespaced=False, status=True,
+)  # fmt: skip
+"""Only on Kubernetes: on one machine a claim is a folder."""
 VALIDATING_WEBHOOK_CONFIGURATION = Kind(
     "admissionregistration.k8s.io", "v1", "ValidatingWebhookConfiguration",
     "validatingwebhookconfigurations",

@@ -20,6 +20,7 @@ from kedge.cli import (
     install,
     logs,
     migrate,
+    node,
     output,
     predict,
     render,
@@ -122,6 +123,7 @@ _add("uninstall", install.uninstall, KUBERNETES, "Remove Kedge from a cluster.")
 _add("migrate", migrate.migrate, KUBERNETES, "Take over the services of KServe.")
 _add("controller", controller.controller, KUBERNETES, "Run the controllers against a cluster.")
 _add("gateway", gateway.gateway, KUBERNETES, "Drive an Envoy of a cluster's gateway.")
+_add("node", node.node, KUBERNETES, "Run a cluster's pods as processes of this machine.")
 _add("render", render.render, FILES, "Print what a manifest becomes, offline.")
 _add("export", export.export, FILES, "Print what was applied, as YAML.")
 _add(

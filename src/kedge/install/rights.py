@@ -37,6 +37,19 @@ NARROW_HOME_RULES: tuple[Rule, ...] = (Rule("", ("secrets",), ("get",)),)
 """What the rights in the whole cluster hold for the installation's own namespace, too, and must be
 said where there are none: the token and the certificate are read again."""
 
+NODE_RULES: tuple[Rule, ...] = (
+    Rule("", ("nodes",), ("create", "get", "patch")),
+    Rule("", ("nodes/status",), ("patch",)),
+    Rule("coordination.k8s.io", ("leases",), ("create", "patch")),
+    Rule("", ("pods",), (*_WATCH, "delete")),
+    Rule("", ("pods/status",), ("patch",)),
+    # One by one, as pods name them.
+    Rule("", ("configmaps", "secrets", "persistentvolumeclaims", "persistentvolumes"), ("get",)),
+    Rule("", ("serviceaccounts/token",), ("create",)),
+    Rule("", ("events",), ("create", "get", "patch")),
+)
+"""`kedge node`, whom an administrator gives them: nothing that is installed has them."""
+
 EDIT_RULES: tuple[Rule, ...] = (
     Rule(SERVING_GROUP, ("inferenceservices", "servingruntimes"), _EDIT),
     Rule(SERVING_GROUP, ("inferenceservices/status",), ("get",)),

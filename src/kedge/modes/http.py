@@ -33,16 +33,19 @@ class _Server(uvicorn.Server):
 
 
 class HttpServer:
-    """Serves an application on every address of a port.
+    """Serves an application on a port.
 
     Args:
+        host: the one address to listen on; every address when empty.
         tls: the context of a TLS port, whose certificate may be changed while it serves.
 
     Attributes:
         port: the one that is served; a free one where 0 was asked for.
     """
 
-    def __init__(self, app: App, port: int, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, app: App, port: int, tls: ssl.SSLContext | None = None, *, host: str = ""
+    ) -> None:
         config = uvicorn.Config(
             app,
             interface="asgi3",
@@ -54,7 +57,7 @@ class HttpServer:
         config.load()
         config.ssl = tls
         self._server = _Server(config)
-        self._socket = _bind(port)
+        self._socket = _bind(port, host)
         self.port: int = self._socket.getsockname()[1]
 
     @asynccontextmanager
@@ -69,8 +72,10 @@ class HttpServer:
             self._socket.close()
 
 
-def _bind(port: int) -> socket.socket:
+def _bind(port: int, host: str) -> socket.socket:
     """On IPv6 and IPv4, or on IPv4 where that is all there is."""
+    if host:
+        return socket.create_server((host, port), backlog=_BACKLOG)
     if socket.has_dualstack_ipv6():
         return socket.create_server(
             ("::", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG

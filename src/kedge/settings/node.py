@@ -76,6 +76,10 @@ DEFAULT_IMAGES: tuple[ImageRule, ...] = (
     ImageRule("kserve/storage-initializer*", ("python", "-m", "kedge.storage")),
     ImageRule("kedge/storage-initializer*", ("python", "-m", "kedge.storage")),
     ImageRule("kedge/python*", ("python",)),
+    # What `kedge install` brings.
+    ImageRule("kedge/controller*", ("python", "-m", "kedge")),
+    ImageRule("kedge/gateway*", ("python", "-m", "kedge")),
+    ImageRule("kedge/envoy*", ("envoy",)),
 )
 
 
@@ -88,12 +92,14 @@ class Capacity:
         memory: bytes.
         gpus: the ids that `CUDA_VISIBLE_DEVICES` understands, one `nvidia.com/gpu` each.
         pods: most pods at once.
+        disk: bytes of what pods write that is not kept; 0 where that is not told.
     """
 
     cpu: float
     memory: int
     gpus: tuple[str, ...] = ()
     pods: int = 1000
+    disk: int = 0
 
     @classmethod
     def of_this_machine(cls) -> Capacity:
@@ -126,6 +132,14 @@ class NodeSettings:
         data_dir: parent of the pods' folders.
         runtime_dir: where the pods' control sockets are.
         capacity: what the Node object offers.
+        address: this machine's own, `status.hostIP` of its pods.
+        pod_network: of the pods' addresses, as `198.18.1.0/24`; empty for some of 127/8.
+        port: where an API server asks for the logs of pods, as it asks a kubelet; 0 for nowhere.
+        labels: of the Node object, besides those that every node has.
+        taints: of the Node object when it is made, as in its spec.
+        leased: keep the Node's Lease, as Kubernetes' node controller wants it.
+        bound_claims: a persistent volume claim is the volume that it is bound to; else a folder
+            of `volumes_dir`.
         images: image rules in order, the first match wins.
         python: the interpreter that stands for `python` in a rule.
         proxy_url: the gateway's pod-facing listener, `http_proxy` of every container; empty for
@@ -147,6 +161,13 @@ class NodeSettings:
     data_dir: Path
     runtime_dir: Path
     capacity: Capacity
+    address: str = "127.0.0.1"
+    pod_network: str = ""
+    port: int = 0
+    labels: Mapping[str, str] = field(default_factory=dict)
+    taints: tuple[Mapping[str, str], ...] = ()
+    leased: bool = False
+    bound_claims: bool = False
     images: tuple[ImageRule, ...] = DEFAULT_IMAGES
     python: str = sys.executable
     proxy_url: str = ""

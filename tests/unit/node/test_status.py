@@ -14,6 +14,7 @@ from kedge.cluster.local.node.status import (
     qos_class,
     restored,
     terminated,
+    unready_status,
 )
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -75,6 +76,26 @@ def test_others_conditions_and_readiness_gates() -> None:
         "x.dev/open": "True", "PodScheduled": "True", "Initialized": "True",
         "ContainersReady": "True", "Ready": "True",
     }  # fmt: skip
+
+
+def test_the_class_that_the_api_server_has_worked_out_is_kept() -> None:
+    pod = {**POD, "status": {"qosClass": "Guaranteed"}}
+    assert make_status(pod, facts(running()), NOW)["qosClass"] == "Guaranteed"
+    assert make_status(POD, facts(running()), NOW)["qosClass"] == "BestEffort"
+
+
+def test_pods_of_a_node_that_leaves_are_endpoints_no_more() -> None:
+    status = make_status(POD, facts(running()), NOW)
+    later = NOW + timedelta(minutes=1)
+    changed = unready_status({**POD, "status": status}, later)
+    assert changed is not None
+    told = {c["type"]: c for c in changed["conditions"]}
+    assert {type: c["status"] for type, c in told.items()} == {
+        "PodScheduled": "True", "Initialized": "True", "ContainersReady": "False", "Ready": "False",
+    }  # fmt: skip
+    assert told["Ready"]["lastTransitionTime"] == "2026-01-01T00:01:00Z"
+    assert unready_status({**POD, "status": changed}, later) is None
+    assert unready_status(POD, later) is None
 
 
 def test_a_restart_moves_the_last_end_aside() -> None:

@@ -9,9 +9,11 @@ from typing import Any, cast
 
 import pytest
 
+from kedge.api.scheme import Kind
 from kedge.cluster.base import Cluster
 from kedge.cluster.local.models import ModelCache
 from kedge.cluster.local.node.env import ConfigError
+from kedge.cluster.local.node.tokens import Tokens
 from kedge.cluster.local.node.volumes import ModelChanged, VolumeError, Volumes
 
 
@@ -163,3 +165,70 @@ async def test_other_bytes_than_those_of_the_revision_do_not_start(tmp_path: Pat
     model.parent.rmdir()
     with pytest.raises(VolumeError, match="cannot be read"):
         await pinned(tmp_path, digest, copy_limit=1).prepare()
+
+
+class Claims:
+    """An API that knows one claim and, where it is bound, its volume."""
+
+    def __init__(self, spec: dict[str, Any], volume: dict[str, Any] | None = None) -> None:
+        self.objects = {"PersistentVolumeClaim": {"metadata": {"name": "data"}, "spec": spec}}
+        if volume is not None:
+            self.objects["PersistentVolume"] = {"metadata": {"name": "pv"}, "spec": volume}
+
+    async def get(self, kind: Kind, name: str, namespace: str | None = None) -> Any:
+        return self.objects[kind.kind]
+
+
+def bound_volumes(tmp_path: Path, api: Claims) -> Volumes:
+    """On a Kubernetes cluster a claim is the volume that it is bound to."""
+    claim = {"name": "v", "persistentVolumeClaim": {"claimName": "data"}}
+    pod = {"metadata": {"name": "p", "namespace": "ns"}, "spec": {"volumes": [claim]}}
+    return Volumes(
+        pod, tmp_path / "pod", None, cast(Cluster, api), Data().fetch, {}, ModelCache(tmp_path)
+    )
+
+
+@pytest.mark.parametrize("kind", ["hostPath", "local"])
+async def test_a_bound_claim_is_the_folder_of_its_volume(tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    volumes = bound_volumes(tmp_path, Claims({"volumeName": "pv"}, {kind: {"path": str(folder)}}))
+    await volumes.prepare()
+    (mount,) = mounts_of(volumes, {"name": "v", "mountPath": "/mnt/models"})
+    assert mount["source"].rstrip("/") == str(folder)
+
+
+@pytest.mark.parametrize(
+    ("api", "why"),
+    [
+        (Claims({}), "bound to no volume"),
+        (Claims({"volumeName": "pv"}, {"nfs": {"server": "s", "path": "/"}}), "hostPath or local"),
+        (Claims({"volumeName": "pv"}, {"local": {"path": "/not/there"}}), "does not exist"),
+    ],
+)
+async def test_a_claim_without_a_folder_here_is_told(tmp_path: Path, api: Claims, why: str) -> None:
+    with pytest.raises(VolumeError, match=why):
+        await bound_volumes(tmp_path, api).prepare()
+
+
+async def test_a_projected_token_is_a_file(tmp_path: Path) -> None:
+    async def request(account: str, namespace: str, spec: dict[str, Any]) -> dict[str, Any]:
+        return {"token": f"{namespace}/{account}", "expirationTimestamp": "2126-01-01T00:00:00Z"}
+
+    sources = [
+        {"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}},
+        {"configMap": {"name": "ca", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+    ]
+    projected = {"name": "v", "projected": {"sources": sources}}
+    pod = {
+        "metadata": {"name": "p", "namespace": "ns", "uid": "u"},
+        "spec": {"volumes": [projected], "serviceAccountName": "runner"},
+    }
+    volumes = Volumes(
+        pod, tmp_path / "pod", None, cast(Cluster, None), Data(ca={"ca.crt": b"CA"}).fetch, {},
+        ModelCache(tmp_path), Tokens(request),
+    )  # fmt: skip
+    await volumes.prepare()
+    folder = tmp_path / "pod" / "volumes" / "v"
+    assert (folder / "token").read_text() == "ns/runner"
+    assert (folder / "ca.crt").read_text() == "CA"

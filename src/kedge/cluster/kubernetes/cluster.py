@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from kedge.api.scheme import POD, Kind
+from kedge.api.scheme import POD, SERVICE_ACCOUNT, Kind
 from kedge.cluster.base import (
     FIELD_MANAGER,
     EventType,
@@ -90,6 +90,13 @@ class KubernetesCluster:
     async def read(self, path: str) -> Any:
         """Anything else that the API server answers with JSON, such as `/version`."""
         return await self._transport.request("GET", path)
+
+    async def request_token(self, account: str, namespace: str, spec: Object) -> Object:
+        """`status` of a TokenRequest: a token of a service account, and when it ends."""
+        request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
+        path = f"{SERVICE_ACCOUNT.path(namespace, account)}/token"
+        made: Object = (await self._object("POST", path, body=request))["status"]
+        return made
 
     async def list(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime, timedelta
 
 from starlette.requests import Request
@@ -19,6 +19,12 @@ from kedge.lib.clock import Clock
 def read_log(cluster: LocalCluster, clock: Clock, target: Target, request: Request) -> Response:
     """The answer to GET of a pod's `log`."""
     query = request.query_params
+    options = log_options(query, query.get("container") or None, clock)
+    return stream(cluster.read_log(target.name or "", target.namespace or "", options))
+
+
+def log_options(query: Mapping[str, str], container: str | None, clock: Clock) -> LogOptions:
+    """What a query asks of a container's log."""
     since: datetime | None = None
     if seconds := number(query, "sinceSeconds"):
         since = clock.now() - timedelta(seconds=seconds)
@@ -27,8 +33,8 @@ def read_log(cluster: LocalCluster, clock: Clock, target: Target, request: Reque
             since = datetime.fromisoformat(text)
         except ValueError:
             raise BadRequest(f"sinceTime={text!r} in the query is no RFC 3339 time") from None
-    options = LogOptions(
-        container=query.get("container") or None,
+    return LogOptions(
+        container=container,
         follow=flag(query, "follow"),
         previous=flag(query, "previous"),
         tail=number(query, "tailLines"),
@@ -36,7 +42,10 @@ def read_log(cluster: LocalCluster, clock: Clock, target: Target, request: Reque
         limit=number(query, "limitBytes"),
         timestamps=flag(query, "timestamps"),
     )
-    pieces = cluster.read_log(target.name or "", target.namespace or "", options)
+
+
+def stream(pieces: AsyncIterator[bytes]) -> Response:
+    """An answer that goes on as the log does."""
     return StreamingResponse(_with_headers_first(pieces), media_type="text/plain")
 
 

@@ -3,50 +3,45 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import ipaddress
 import logging
 import os
-import platform
 import shutil
 from collections.abc import Callable
 from decimal import Decimal
 
-from kedge.api.scheme import NODE
+from kedge.api.scheme import POD
 from kedge.cluster.base import Cluster, EventType, Object
-from kedge.cluster.errors import AlreadyExists, ApiError
+from kedge.cluster.errors import ApiError
 from kedge.cluster.local.node import bindshim, logs
 from kedge.cluster.local.node.addresses import Addresses
 from kedge.cluster.local.node.cgroups import Cgroups
 from kedge.cluster.local.node.host import (
-    HOST_ADDRESS,
     Drains,
     Host,
     NoDrains,
     PodCache,
     Recorder,
     StartSlots,
-    wait_until,
 )
 from kedge.cluster.local.node.images import Images
 from kedge.cluster.local.node.memory_watch import MemoryWatch
 from kedge.cluster.local.node.notices import Notices
 from kedge.cluster.local.node.pod import PodLife
+from kedge.cluster.local.node.registration import Registration
 from kedge.cluster.local.node.resources import GPU, Gpus
 from kedge.cluster.local.node.sandbox import Sandboxes
+from kedge.cluster.local.node.status import unready_status
 from kedge.cluster.local.node.templates import Templates
-from kedge.lib.backoff import Backoff
-from kedge.lib.clock import SYSTEM_CLOCK, Clock, format_time
+from kedge.cluster.local.node.tokens import RequestToken, Tokens
+from kedge.lib.clock import SYSTEM_CLOCK, Clock
 from kedge.settings.node import NodeSettings
 
 log = logging.getLogger(__name__)
 
-_HEARTBEAT = 60.0
-_BETWEEN_WRITES = 2.0
 _ROTATION = 10.0
 _REFRESH = 60.0
-TEMPLATES_ANNOTATION = "serving.kedge.dev/templates"
-"""On the Node: the warm templates, as JSON."""
-_API_RETRY = Backoff(initial=0.05, limit=5.0)
+_GOODBYE = 3.0
 
 
 class NodeAgent:
@@ -60,6 +55,7 @@ class NodeAgent:
         events: writes events on pods (`reconcile.EventRecorder`).
         drains: knows when the gateway no longer sends to a pod that ends.
         asked: when a request asked for a pod (`starts.Wakes`).
+        request_token: has the API make tokens of service accounts; None where it makes none.
         life_fd: end-of-file there ends all pods; None ties them to this process.
     """
 
@@ -72,12 +68,12 @@ class NodeAgent:
         events: Recorder,
         drains: Drains | None = None,
         asked: Callable[[Object], float | None] = lambda _pod: None,
+        request_token: RequestToken | None = None,
         life_fd: int | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         capacity = settings.capacity
         self._settings = settings
-        self._cluster = cluster
         self._clock = clock
         self._pods = pods
         self._lives: dict[str, PodLife] = {}
@@ -87,7 +83,9 @@ class NodeAgent:
             "memory": Decimal(capacity.memory),
             "pods": Decimal(capacity.pods),
             **({GPU: Decimal(len(capacity.gpus))} if capacity.gpus else {}),
+            **({"ephemeral-storage": Decimal(capacity.disk)} if capacity.disk else {}),
         }
+        network = settings.pod_network
         sandboxes = Sandboxes(settings.runtime_dir, life_fd, settings.namespaces)
         self._host = Host(
             cluster=cluster,
@@ -105,12 +103,23 @@ class NodeAgent:
             ),
             notices=Notices(settings.runtime_dir),
             images=Images(settings),
-            addresses=Addresses(settings.data_dir),
+            addresses=Addresses(
+                settings.data_dir, ipaddress.IPv4Network(network) if network else None
+            ),
             gpus=Gpus(capacity.gpus),
             cgroups=Cgroups(),
             slots=StartSlots(max(1, int(capacity.cpu))),
             allocatable=self._amounts,
             asked=asked,
+            tokens=Tokens(request_token, clock) if request_token is not None else None,
+        )
+        self._registration = Registration(
+            cluster,
+            settings,
+            clock,
+            amounts=self._amounts,
+            templates=self._host.templates,
+            sandboxes=sandboxes,
         )
 
     async def run(self) -> None:
@@ -129,7 +138,7 @@ class NodeAgent:
             _make_termination_point()
             host.notices.open()
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._register())
+                tasks.create_task(self._registration.run())
                 tasks.create_task(self._follow_pods(tasks))
                 tasks.create_task(host.templates.run())
                 tasks.create_task(self._rotate_logs())
@@ -142,6 +151,36 @@ class NodeAgent:
             host.notices.close()
             await host.templates.close()
             await host.sandboxes.close()
+
+    async def check(self) -> None:
+        """Make sure that this node may be.
+
+        Raises:
+            NodeTaken: a kubelet's node has its name.
+        """
+        await self._registration.check()
+
+    async def leave(self) -> None:
+        """Say that the node and its pods are not ready any more; after `run`, where pods end with
+        it."""
+        ours = filter(self._is_ours, self._pods.list())
+        try:
+            async with asyncio.timeout(_GOODBYE):
+                await asyncio.gather(self._registration.leave(), *map(self._disown, ours))
+        except (ApiError, OSError, TimeoutError) as error:
+            log.info("that the agent ends could not be told: %s", error)
+
+    async def _disown(self, pod: Object) -> None:
+        """Without it, the pod would be an endpoint until somebody finds the node dead."""
+        if (status := unready_status(pod, self._clock.now())) is not None:
+            metadata = pod["metadata"]
+            await self._host.cluster.patch(
+                POD,
+                metadata["name"],
+                {"metadata": {"uid": metadata["uid"]}, "status": status},
+                namespace=metadata["namespace"],
+                subresource="status",
+            )
 
     # Pods.
 
@@ -188,85 +227,6 @@ class NodeAgent:
             if folder.name not in wanted:
                 await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
-    # The Node object.
-
-    async def _register(self) -> None:
-        failures = 0
-        while True:
-            try:
-                await self._write_node()
-                failures = 0
-                self._host.templates.changed.clear()
-                await self._clock.sleep(_BETWEEN_WRITES)
-                await wait_until(self._host.templates.changed, self._clock, _HEARTBEAT)
-            except (ApiError, OSError) as error:
-                failures += 1
-                log.info("the Node object was not written: %s", error)
-                await self._clock.sleep(_API_RETRY.delay(failures))
-
-    async def _write_node(self) -> None:
-        node = self._make_node()
-        try:
-            await self._cluster.create(NODE, node)
-        except AlreadyExists:
-            metadata = {key: node["metadata"][key] for key in ("labels", "annotations")}
-            await self._cluster.patch(NODE, self._settings.name, {"metadata": metadata})
-        await self._cluster.patch(
-            NODE, self._settings.name, {"status": node["status"]}, subresource="status"
-        )
-
-    def _make_node(self) -> Object:
-        name, now = self._settings.name, format_time(self._clock.now())
-        amounts = {resource: _plain(amount) for resource, amount in self._amounts.items()}
-        isolation = self._host.sandboxes.isolation
-        ready = {
-            "type": "Ready",
-            "status": "True",
-            "reason": "AgentReady",
-            "message": "pods run as processes"
-            + (f"; less isolated: {isolation.refusal}" if isolation.refusal else ""),
-            "lastHeartbeatTime": now,
-            "lastTransitionTime": now,
-        }
-        machine = platform.machine()
-        architecture = {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
-        system = platform.system().lower()
-        return {
-            "apiVersion": "v1",
-            "kind": "Node",
-            "metadata": {
-                "name": name,
-                "labels": {
-                    "kubernetes.io/hostname": name,
-                    "kubernetes.io/os": system,
-                    "kubernetes.io/arch": architecture,
-                },
-                "annotations": {TEMPLATES_ANNOTATION: json.dumps(self._host.templates.describe())},
-            },
-            "spec": {},
-            "status": {
-                "capacity": amounts,
-                "allocatable": amounts,
-                "conditions": [ready],
-                "addresses": [
-                    {"type": "InternalIP", "address": HOST_ADDRESS},
-                    {"type": "Hostname", "address": name},
-                ],
-                "nodeInfo": {
-                    "architecture": architecture,
-                    "operatingSystem": system,
-                    "kernelVersion": platform.release(),
-                    "osImage": platform.platform(),
-                    "containerRuntimeVersion": "kedge://processes",
-                    "kubeletVersion": "kedge",
-                    "kubeProxyVersion": "",
-                    "machineID": "",
-                    "systemUUID": "",
-                    "bootID": "",
-                },
-            },
-        }
-
     # Housekeeping.
 
     async def _rotate_logs(self) -> None:
@@ -299,8 +259,3 @@ def _make_termination_point() -> None:
             os.close(os.open("/dev/termination-log", os.O_CREAT | os.O_WRONLY, 0o666))
         except OSError as error:
             log.info("no /dev/termination-log: %s", error)
-
-
-def _plain(amount: Decimal) -> str:
-    whole = amount.to_integral_value()
-    return str(int(whole)) if amount == whole else f"{int(amount * 1000)}m"

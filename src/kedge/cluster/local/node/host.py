@@ -24,10 +24,9 @@ from kedge.cluster.local.node.notices import Notices
 from kedge.cluster.local.node.resources import Gpus
 from kedge.cluster.local.node.sandbox import Sandboxes
 from kedge.cluster.local.node.templates import Templates
+from kedge.cluster.local.node.tokens import Tokens
 from kedge.lib.clock import Clock
 from kedge.settings.node import NodeSettings
-
-HOST_ADDRESS = "127.0.0.1"
 
 
 class Drains(Protocol):
@@ -124,6 +123,7 @@ class Host:
         allocatable: resource name -> amount; what a container without limits may use.
         bind_library: preloaded into containers (`bindshim`); None where it could not be built.
         asked: when a request asked for a pod, on the monotonic clock; None where none did.
+        tokens: of service accounts, for pods; None where the API gives none.
         models: the models that revisions are pinned to.
         starting: containers that have begun and are not ready yet; many share the probing.
     """
@@ -144,6 +144,7 @@ class Host:
     allocatable: Mapping[str, Decimal] = field(default_factory=dict)
     asked: Callable[[Object], float | None] = lambda _pod: None
     bind_library: Path | None = None
+    tokens: Tokens | None = None
     starting: int = 0
     models: ModelCache = field(init=False)
 

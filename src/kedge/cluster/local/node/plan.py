@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kedge.cluster.base import Object
 from kedge.cluster.local.node import shim
+from kedge.cluster.local.node.covering import uncovered
 from kedge.cluster.local.node.env import (
     ConfigError,
     expand,
@@ -17,7 +19,7 @@ from kedge.cluster.local.node.env import (
     proxy_env,
     thread_env,
 )
-from kedge.cluster.local.node.host import HOST_ADDRESS, Host
+from kedge.cluster.local.node.host import Host
 from kedge.cluster.local.node.images import Image
 from kedge.cluster.local.node.processes import TERMINATION_LOG
 from kedge.cluster.local.node.resources import cpu_limit, gpus_wanted
@@ -99,11 +101,12 @@ async def make_plan(host: Host, pod: Object, container: Object, place: PodPlace)
     """
     image = host.images.resolve(container.get("image") or "")
     _make_folders(container, place)
-    addressed = _with_address(pod, place.address)
+    addressed = _with_address(pod, place.address, host.settings.address)
     fetch = host.fetcher(pod["metadata"].get("namespace", "default"))
     wanted = await make_env(container, addressed, fetch, host.allocatable)
     mounts = place.volumes.mounts(container, wanted)
     mounts += _termination_mount(container, place)
+    mounts += uncovered(mounts, _needed(host, image))
     mounts.sort(key=lambda mount: str(mount["target"]).count("/"))
     base = {
         **host.settings.environ,
@@ -166,8 +169,20 @@ def _make_folders(container: Object, place: PodPlace) -> None:
     place.termination_log(container["name"]).write_bytes(b"")
 
 
-def _with_address(pod: Object, address: str) -> Object:
-    status = {**(pod.get("status") or {}), "podIP": address, "hostIP": HOST_ADDRESS}
+def _needed(host: Host, image: Image) -> Iterator[str]:
+    """What must be there for a container to start at all."""
+    settings = host.settings
+    yield from map(str, (settings.data_dir, settings.runtime_dir, image.workdir))
+    yield from image.env.get("PYTHONPATH", "").split(os.pathsep)
+    if image.interpreter == sys.executable:
+        yield from (sys.prefix, sys.base_prefix, *sys.path)
+    else:
+        yield os.path.dirname(os.path.dirname(image.interpreter))
+    yield from (word for word in image.argv[:1] if os.path.isabs(word))
+
+
+def _with_address(pod: Object, address: str, host_address: str) -> Object:
+    status = {**(pod.get("status") or {}), "podIP": address, "hostIP": host_address}
     return {**pod, "status": status}
 
 

@@ -15,7 +15,7 @@ from kedge.api.scheme import POD
 from kedge.cluster.base import Object, PatchType
 from kedge.cluster.errors import ApiError, Conflict, NotFound
 from kedge.cluster.local.node.container import ContainerLife
-from kedge.cluster.local.node.host import HOST_ADDRESS, Host, wait_until
+from kedge.cluster.local.node.host import Host, wait_until
 from kedge.cluster.local.node.plan import PodPlace
 from kedge.cluster.local.node.resources import gpus_wanted
 from kedge.cluster.local.node.sandbox import Sandbox, SandboxError, SandboxLost
@@ -45,6 +45,7 @@ class PodLife:
         self._facts = _facts_of(pod, host)
         self._dirty = asyncio.Event()
         self._published: Object | None = None
+        self._written = 0
         self._arrived = asyncio.Event()
         self._ending = asyncio.Event()
         self._vanished = False
@@ -70,6 +71,15 @@ class PodLife:
             self._ending.set()
         elif pod["spec"].get("readinessGates"):
             self._changed()
+        elif self._is_contradicted(pod):
+            self._published = None
+            self._changed()
+
+    def _is_contradicted(self, pod: Object) -> bool:
+        """Whether somebody took the pod for dead, as a node controller does that hears nothing."""
+        if self._published is None or _version(pod) <= self._written:
+            return False
+        return _is_ready(pod.get("status") or {}) != _is_ready(self._published)
 
     def vanish(self) -> None:
         """The object is gone from the API: nothing is left to be polite to."""
@@ -177,7 +187,7 @@ class PodLife:
         return True
 
     async def _tell_limits(self) -> None:
-        if fields := unsupported_fields(self._pod):
+        if fields := unsupported_fields(self._pod, tokens=self._host.tokens is not None):
             await self._tell(
                 # What only hardens a container is no reason to worry on one's own machine.
                 "Normal" if all(map(is_hardening, fields)) else "Warning",
@@ -230,10 +240,17 @@ class PodLife:
 
     def _make_place(self) -> PodPlace:
         namespace = self._pod["metadata"].get("namespace", "default")
+        settings = self._host.settings
         volumes = Volumes(
-            self._pod, self._dir, self._host.settings.volumes_dir, self._host.cluster,
-            self._host.fetcher(namespace), self._host.allocatable, self._host.models,
-        )  # fmt: skip
+            self._pod,
+            self._dir,
+            None if settings.bound_claims else settings.volumes_dir,
+            self._host.cluster,
+            self._host.fetcher(namespace),
+            self._host.allocatable,
+            self._host.models,
+            self._host.tokens,
+        )
         return PodPlace(self._dir, self._facts.address, volumes, self._seen, self._woken)
 
     async def _tell_trouble(self, reason: str, message: str, failures: int) -> None:
@@ -408,6 +425,8 @@ class PodLife:
             self._host.cgroups.remove(f"{self._uid}.{state.name}")
         self._host.addresses.release(self._uid)
         self._host.gpus.release(self._uid)
+        if self._host.tokens is not None:
+            self._host.tokens.forget(self._uid)
         await asyncio.to_thread(shutil.rmtree, self._dir, ignore_errors=True)
 
     # The status.
@@ -462,6 +481,7 @@ class PodLife:
             type=PatchType.MERGE,
             subresource="status",
         )
+        self._written = _version(self._pod)
 
     async def _tell(self, type: Literal["Normal", "Warning"], reason: str, message: str) -> None:
         await self._host.events.record(self._pod, type, reason, message)
@@ -482,7 +502,7 @@ def _facts_of(pod: Object, host: Host) -> PodFacts:
     conditions = {c["type"]: c["status"] for c in status.get("conditions") or []}
     return PodFacts(
         started_at=datetime.fromisoformat(started) if started else host.clock.now(),
-        host_address=HOST_ADDRESS,
+        host_address=host.settings.address,
         address=status.get("podIP") or "",
         phase=status.get("phase") or "Pending",
         initialized=conditions.get("Initialized") == "True",
@@ -490,6 +510,16 @@ def _facts_of(pod: Object, host: Host) -> PodFacts:
         message=status.get("message") or "",
         containers=[restored(state, told) for state in states],
     )
+
+
+def _version(obj: Object) -> int:
+    version = str(obj["metadata"].get("resourceVersion") or "")
+    return int(version) if version.isdigit() else 0
+
+
+def _is_ready(status: Object) -> bool:
+    conditions = status.get("conditions") or ()
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
 def _explain(error: Exception) -> str:

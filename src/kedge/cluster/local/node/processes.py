@@ -125,7 +125,7 @@ def _parse_listener(message: bytes) -> Listener:
     (port,) = struct.unpack_from("!H", message, 4)
     (inode,) = struct.unpack_from("=I", message, 68)
     raw = message[8:12] if family == socket.AF_INET else message[8:24]
-    return Listener(port, str(inode), _named(raw))
+    return Listener(port, str(inode), named_address(raw))
 
 
 def _read_listeners() -> list[Listener]:
@@ -136,17 +136,19 @@ def _read_listeners() -> list[Listener]:
                 fields = line.split()
                 if fields[3] == f"{_TCP_LISTEN:02X}":
                     host, _, port = fields[1].partition(":")
-                    found.append(Listener(int(port, 16), fields[9], _named(_raw_address(host))))
+                    found.append(
+                        Listener(int(port, 16), fields[9], named_address(raw_address(host)))
+                    )
     return found
 
 
-def _raw_address(hexadecimal: str) -> bytes:
+def raw_address(hexadecimal: str) -> bytes:
     """/proc tells addresses as 32-bit words in the machine's order."""
     words = [hexadecimal[i : i + 8] for i in range(0, len(hexadecimal), 8)]
     return b"".join(int(word, 16).to_bytes(4, sys.byteorder) for word in words)
 
 
-def _named(raw: bytes) -> str | None:
+def named_address(raw: bytes) -> str | None:
     """An address in words; None for every address."""
     if not any(raw):
         return None

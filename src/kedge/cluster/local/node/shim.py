@@ -193,7 +193,7 @@ class Mounts:
         held = [os.open(m["source"], os.O_PATH) for m in mounts]
         for wish, fd in zip(mounts, held, strict=True):
             target = os.path.realpath(wish["target"])
-            self._make_point(target, os.path.isdir(wish["source"]))
+            self._make_point(target, os.path.isdir(fd))
             mount(f"/proc/self/fd/{fd}", target, None, MS_BIND | MS_REC)
             if wish["readonly"]:
                 _make_readonly(target)

@@ -150,7 +150,8 @@ def make_status(
         "phase": facts.phase,
         "hostIP": facts.host_address,
         "startTime": format_time(facts.started_at),
-        "qosClass": qos_class(pod["spec"]),
+        # Where the API server has worked it out, it may not be changed.
+        "qosClass": (pod.get("status") or {}).get("qosClass") or qos_class(pod["spec"]),
         # A merge patch removes what is null.
         "reason": facts.reason or None,
         "message": facts.message or None,
@@ -163,6 +164,19 @@ def make_status(
     if early := facts.of_role("init", "sidecar"):
         status["initContainerStatuses"] = [_container(s, uid) for s in early]
     return status
+
+
+def unready_status(pod: Object, now: datetime) -> Object | None:
+    """The change of status of a pod whose node leaves; None where it is not ready anyway."""
+    conditions = (pod.get("status") or {}).get("conditions") or []
+    why = ("NodeNotReady", "the node agent has ended, and its pods with it")
+    told = [
+        _condition(one["type"], False, why, one, now)
+        if one["type"] in ("Ready", "ContainersReady") and one["status"] == "True"
+        else one
+        for one in conditions
+    ]
+    return {"conditions": told} if told != conditions else None
 
 
 def _container(state: ContainerState, uid: str) -> Object:

@@ -28,16 +28,21 @@ _CONTAINER_HONOURED = frozenset({
     "terminationMessagePath", "terminationMessagePolicy", "imagePullPolicy", "restartPolicy",
 })  # fmt: skip
 _MOUNT_HONOURED = frozenset({"name", "mountPath", "readOnly", "subPath", "subPathExpr"})
+_PROJECTED = frozenset({"configMap", "secret", "downwardAPI"})
 _RESOURCES_HONOURED = frozenset({"cpu", "memory", "nvidia.com/gpu"})
 
 
-def unsupported_fields(pod: Object) -> list[str]:
-    """The paths of set fields that this node does not honour, in the order of the spec."""
+def unsupported_fields(pod: Object, *, tokens: bool = False) -> list[str]:
+    """The paths of set fields that this node does not honour, in the order of the spec.
+
+    Args:
+        tokens: pods can be given service accounts' tokens.
+    """
     spec = pod["spec"]
     found = [name for name, value in spec.items() if value and _is_unknown_pod_field(name, value)]
     found += [f"securityContext.{name}" for name in _security(spec.get("securityContext") or {})]
     for volume in spec.get("volumes") or []:
-        found += _of_volume(volume)
+        found += _of_volume(volume, _PROJECTED | {"serviceAccountToken"} if tokens else _PROJECTED)
     for list_name in ("initContainers", "containers"):
         for container in spec.get(list_name) or []:
             prefix = f"{list_name}[{container['name']}]"
@@ -82,13 +87,13 @@ def _of_container(container: Object) -> Iterator[str]:
             yield f"lifecycle.{hook}.tcpSocket"
 
 
-def _of_volume(volume: Object) -> Iterator[str]:
+def _of_volume(volume: Object, projected: frozenset[str]) -> Iterator[str]:
     empty = volume.get("emptyDir") or {}
     if empty.get("sizeLimit") and empty.get("medium") != "Memory":
         yield f"volumes[{volume['name']}].emptyDir.sizeLimit"
     for source in (volume.get("projected") or {}).get("sources") or []:
         for kind in source:
-            if kind not in ("configMap", "secret", "downwardAPI"):
+            if kind not in projected:
                 yield f"volumes[{volume['name']}].projected.sources.{kind}"
 
 

@@ -13,16 +13,17 @@ import os
 import re
 import stat
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from kedge.api.scheme import PERSISTENT_VOLUME_CLAIM
+from kedge.api.scheme import PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM
 from kedge.cluster.base import Cluster, Object
 from kedge.cluster.errors import NotFound
 from kedge.cluster.local.models import ModelCache, Unreadable
 from kedge.cluster.local.node.env import ConfigError, Fetch, expand, field_value, resource_value
+from kedge.cluster.local.node.tokens import Tokens
 from kedge.lib.errors import KedgeError
 from kedge.lib.quantity import parse_quantity
 
@@ -76,17 +77,24 @@ class Volume:
 
 
 class Volumes:
-    """The volumes of one pod."""
+    """The volumes of one pod.
+
+    Args:
+        volumes_dir: folders that stand for persistent volume claims; None where a claim is the
+            volume that it is bound to.
+        tokens: of service accounts; None where there are none, and projected volumes lack them.
+    """
 
     def __init__(
         self,
         pod: Object,
         pod_dir: Path,
-        volumes_dir: Path,
+        volumes_dir: Path | None,
         cluster: Cluster,
         fetch: Fetch,
         allocatable: Mapping[str, Decimal],
         models: ModelCache,
+        tokens: Tokens | None = None,
     ) -> None:
         self._pod = pod
         self._models = models
@@ -96,6 +104,7 @@ class Volumes:
         self._cluster = cluster
         self._fetch = fetch
         self._allocatable = allocatable
+        self._tokens = tokens
         self._ready: dict[str, Volume] = {}
 
     async def prepare(self) -> None:
@@ -227,6 +236,8 @@ class Volumes:
                 files |= await self._object_files("Secret", wish["name"], wish)
             elif wish := part.get("downwardAPI"):
                 files |= self._downward_files(wish)
+            elif self._tokens is not None and (wish := part.get("serviceAccountToken")):
+                files[wish["path"]] = (await self._tokens.get(self._pod, wish), None)
         return _write_all(path, files, source.get("defaultMode"))
 
     async def _object_files(
@@ -272,10 +283,31 @@ class Volumes:
                 f"persistentvolumeclaim {name!r} not found.",
                 fix=f"Create the PersistentVolumeClaim {name} in namespace {namespace}.",
             ) from None
+        readonly = bool(source.get("readOnly"))
         elsewhere = (claim["metadata"].get("annotations") or {}).get(PATH_ANNOTATION)
+        if self._volumes_dir is None and not elsewhere:
+            bound = await self._bound(claim)
+            return replace(bound, readonly=readonly or bound.readonly)
         path = Path(elsewhere) if elsewhere else self._volumes_dir / namespace / name
         path.mkdir(parents=True, exist_ok=True)
-        return Volume(path, readonly=bool(source.get("readOnly")))
+        return Volume(path, readonly=readonly)
+
+    async def _bound(self, claim: Object) -> Volume:
+        """The folder of this machine that a claim's volume is."""
+        name = (claim.get("spec") or {}).get("volumeName")
+        if not name:
+            raise VolumeError(
+                f"persistentvolumeclaim {claim['metadata']['name']!r} is bound to no volume.",
+                fix="Make a PersistentVolume of hostPath or local for it.",
+            )
+        spec = (await self._cluster.get(PERSISTENT_VOLUME, name))["spec"]
+        place = spec.get("hostPath") or spec.get("local")
+        if not place:
+            raise VolumeError(
+                f"persistentvolume {name} is not of a kind that this node can give.",
+                fix="Use one of hostPath or local.",
+            )
+        return await self._host_path(self._dir, place)
 
     async def _host_path(self, _path: Path, source: Object) -> Volume:
         path, kind = Path(source["path"]), source.get("type") or ""
