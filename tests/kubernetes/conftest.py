@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 from tests.contract.apiserver import ApiServer
+from tests.kubernetes.gateways import grant
 from tests.kubernetes.world import HOME, ControllerProcess, World, prepare
 
+from kedge.autoscaler.leader import make_token_secret
 from kedge.cluster.kubernetes import KubernetesCluster
 from kedge.install.admission import make_admission
 from kedge.install.rbac import make_controller_rights
@@ -29,7 +31,7 @@ def assets() -> Path:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What judges the whole session comes last."""
-    items.sort(key=lambda item: item.path.name == "test_rights.py")
+    items.sort(key=lambda item: item.path.name.endswith("rights.py"))
 
 
 @pytest.fixture(scope="session")
@@ -42,6 +44,33 @@ def world(assets: Path) -> Iterator[World]:
         it = World(api, Path(folder))
         prepare(it)
         yield it
+
+
+@pytest.fixture(scope="session")
+def edge(assets: Path) -> Iterator[World]:
+    """An API server for the gateway's tests: they kill it, and make all endpoints themselves."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ApiServer(assets, Path(folder), audit=True) as api,
+    ):
+        it = World(api, Path(folder))
+        prepare(it)
+        it.apply(make_token_secret(HOME))
+        yield it
+
+
+@pytest.fixture(scope="session")
+def edge_account(edge: World) -> Path:
+    """The kubeconfig of the account that an installation gives gateways."""
+    return grant(edge)
+
+
+@pytest.fixture
+def space(edge: World) -> str:
+    """A namespace of the test's own beside the gateway."""
+    name = f"test-{secrets.token_hex(4)}"
+    edge.api.kubectl("create", "namespace", name)
+    return name
 
 
 @pytest.fixture

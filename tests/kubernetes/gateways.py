@@ -25,6 +25,7 @@ from kedge.gateway.bootstrap import EnvoyNotFound, find_envoy
 from kedge.gateway.status import ANSWERING, current_condition
 from kedge.install.objects.access import make_accounts, make_cluster_access
 from kedge.install.values import Values
+from kedge.settings.installation import GATEWAY_LOCAL
 
 GATEWAY = "kedge-gateway"
 SERVER = Path(__file__).with_name("pod_process.py")
@@ -56,22 +57,26 @@ def pod_network() -> Iterator[None]:
 class GatewayProcess:
     """One replica: the process that drives Envoy, and Envoy."""
 
-    def __init__(self, world: World, name: str, kubeconfig: Path, *options: str) -> None:
+    def __init__(
+        self, world: World, name: str, kubeconfig: Path, *options: str, address: str
+    ) -> None:
         self.name = name
+        self.address = address
         self.run_dir = Path(tempfile.mkdtemp(prefix="kedge-gw-"))
         self.port, self.https_port, self.inside_port, self.envoy_metrics_port = (
             free_port() for _ in range(4)
         )
-        self.metrics_port = free_port()
+        self.metrics_port, self.peers_port = free_port(), free_port()
         self._log = world.folder / f"{name}.log"
         self._envoy_log = world.folder / f"{name}.envoy.log"
         self._arguments = [
             sys.executable, "-m", "kedge", "gateway", "--kubeconfig", str(kubeconfig),
-            f"--run-dir={self.run_dir}", "--address=127.0.0.1",
+            f"--run-dir={self.run_dir}", f"--address={address}",
             f"--http-port={self.port}", f"--https-port={self.https_port}",
             f"--inside-port={self.inside_port}",
             f"--envoy-metrics-port={self.envoy_metrics_port}",
-            f"--metrics-port={self.metrics_port}", *options,
+            f"--metrics-port={self.metrics_port}", f"--peers-port={self.peers_port}",
+            "--drain-seconds=30", *options,
         ]  # fmt: skip
         self.process: subprocess.Popen[bytes] | None = None
         self.envoy: subprocess.Popen[bytes] | None = None
@@ -138,7 +143,7 @@ class GatewayProcess:
 
     def ask(self, host: str, path: str = "/", *, inside: bool = False) -> tuple[int, str]:
         port = self.inside_port if inside else self.port
-        return get("127.0.0.1", port, path, host)
+        return get(self.address, port, path, host)
 
 
 def get(host: str, port: int, path: str, authority: str = "") -> tuple[int, str]:
@@ -156,14 +161,19 @@ def get(host: str, port: int, path: str, authority: str = "") -> tuple[int, str]
 
 @contextmanager
 def gateway(
-    world: World, name: str, kubeconfig: Path, *options: str, wait: bool = True
+    world: World,
+    name: str,
+    kubeconfig: Path,
+    *options: str,
+    address: str = "127.0.0.1",
+    wait: bool = True,
 ) -> Iterator[GatewayProcess]:
     """A replica that runs while the context lasts."""
     try:
         find_envoy()
     except EnvoyNotFound as error:
         pytest.skip(str(error))
-    it = GatewayProcess(world, name, kubeconfig, *options)
+    it = GatewayProcess(world, name, kubeconfig, *options, address=address)
     try:
         it.start()
         it.start_envoy()
@@ -236,6 +246,30 @@ def make_route(name: str, service: str, *hosts: str, section: str = "") -> dict[
     }
 
 
+def tell_members(
+    world: World, *replicas: GatewayProcess, unready: str = "", terminating: str = ""
+) -> None:
+    """Make these replicas the endpoints of the gateway's Service; one slice each, for their ports
+    differ here."""
+    service = make_service(GATEWAY_LOCAL)
+    made = []
+    for one in replicas:
+        ready = one.name not in (unready, terminating)
+        piece = make_slice(GATEWAY_LOCAL, (one.address, one.inside_port), ready=ready)
+        piece["metadata"]["name"] = f"{GATEWAY_LOCAL}-{one.name}"
+        piece["ports"].append({"name": "peers", "port": one.peers_port, "protocol": "TCP"})
+        piece["endpoints"][0]["targetRef"] = {"kind": "Pod", "name": one.name, "namespace": HOME}
+        piece["endpoints"][0]["conditions"]["terminating"] = one.name == terminating
+        made.append(piece)
+    world.apply(service, *made, namespace=HOME)
+
+
+def forget_members(world: World) -> None:
+    world.api.kubectl(
+        "delete", "endpointslices", "-n", HOME, "-l", f"kubernetes.io/service-name={GATEWAY_LOCAL}"
+    )
+
+
 def answering(world: World, route: str, namespace: str) -> dict[str, Any]:
     """What the route's status says now; empty where it says nothing of this generation."""
     found = world.get("httproute", route, namespace)
@@ -294,12 +328,12 @@ def pods(count: int = 1, *, seconds: float = 0.0, first: int = 1) -> Iterator[li
 
 
 async def ask_many(
-    port: int, host: str, count: int, session: aiohttp.ClientSession
+    replica: GatewayProcess, host: str, count: int, session: aiohttp.ClientSession
 ) -> list[tuple[int, Any]]:
     """The answers to `count` requests that are sent together."""
 
     async def one() -> tuple[int, Any]:
-        url = f"http://127.0.0.1:{port}/"
+        url = f"http://{replica.address}:{replica.port}/"
         async with session.get(url, headers={"Host": host}) as response:
             text = await response.text()
             return response.status, json.loads(text) if response.status == 200 else text

@@ -4,69 +4,45 @@ from __future__ import annotations
 
 import asyncio
 import json
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import aiohttp
 import pytest
-from tests.contract.apiserver import ApiServer
 from tests.kubernetes.gateways import (
     GatewayProcess,
     answering,
     answers,
     ask_many,
     gateway,
-    grant,
     make_route,
     make_service,
     make_slice,
     pods,
 )
-from tests.kubernetes.world import World, prepare, until
+from tests.kubernetes.world import World, until
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(240)]
 
 
-@pytest.fixture(scope="module")
-def own(assets: Path) -> Iterator[World]:
-    """An API server of this module's own, for it is killed."""
-    with tempfile.TemporaryDirectory() as folder, ApiServer(assets, Path(folder)) as api:
-        it = World(api, Path(folder))
-        prepare(it)
-        yield it
-
-
-@pytest.fixture(scope="module")
-def rights(own: World) -> Path:
-    return grant(own)
-
-
 @pytest.fixture
-def space(own: World, request: pytest.FixtureRequest) -> str:
-    name = f"t-{abs(hash(request.node.name)) % 10**8}"
-    own.api.kubectl("create", "namespace", name)
-    return name
-
-
-@pytest.fixture
-def one(own: World, rights: Path) -> Iterator[GatewayProcess]:
-    with gateway(own, "gw-one", rights) as it:
+def one(edge: World, edge_account: Path) -> Iterator[GatewayProcess]:
+    with gateway(edge, "gw-one", edge_account) as it:
         yield it
 
 
 def test_a_route_is_answered_and_its_status_says_so(
-    own: World, one: GatewayProcess, space: str
+    edge: World, one: GatewayProcess, space: str
 ) -> None:
-    own.apply(
+    edge.apply(
         make_service("iris"), make_route("iris", "iris", f"{space}.example.com"), namespace=space
     )
     until(
-        lambda: answering(own, "iris", space).get("reason") == "NoReadyEndpoints", "the reason"
+        lambda: answering(edge, "iris", space).get("reason") == "NoReadyEndpoints", "the reason"
     )  # fmt: skip
     with pods() as (pod,):
-        own.apply(make_slice("iris", pod.place), namespace=space)
-        answers(own, "iris", space)
+        edge.apply(make_slice("iris", pod.place), namespace=space)
+        answers(edge, "iris", space)
         host = f"{space}.example.com"
         code, body = one.ask(host)
         assert (code, json.loads(body)["pod"]) == (200, "pod-1")
@@ -83,32 +59,32 @@ def test_a_route_is_answered_and_its_status_says_so(
 
 
 async def test_requests_wait_for_a_pod_whatever_dies_meanwhile(
-    own: World, one: GatewayProcess, space: str
+    edge: World, one: GatewayProcess, space: str
 ) -> None:
     host = f"{space}.example.com"
-    own.apply(
+    edge.apply(
         make_service("cold", activation=True), make_route("cold", "cold", host), namespace=space
     )
-    answers(own, "cold", space)
+    answers(edge, "cold", space)
     async with aiohttp.ClientSession() as session:
-        asked = asyncio.create_task(ask_many(one.port, host, 20, session))
+        asked = asyncio.create_task(ask_many(one, host, 20, session))
         await asyncio.to_thread(
             until, lambda: "held_requests 20" in one.page("/metrics")[1], "held requests"
         )
         one.kill()
-        own.api.kill_api()
-        own.api.start_api()
+        edge.api.kill_api()
+        edge.api.start_api()
         one.start()
         await asyncio.to_thread(until, one.is_ready, "ready again")
         with pods() as (pod,):
-            own.apply(make_slice("cold", pod.place), namespace=space)
+            edge.apply(make_slice("cold", pod.place), namespace=space)
             assert [code for code, _ in await asked] == [200] * 20
             # Warm, it needs nobody but Envoy.
             one.kill()
             assert one.ask(host)[0] == 200
 
 
-def test_it_ends_in_order(own: World, rights: Path) -> None:
-    with gateway(own, "gw-ends", rights) as it:
+def test_it_ends_in_order(edge: World, edge_account: Path) -> None:
+    with gateway(edge, "gw-ends", edge_account) as it:
         assert it.end() == 0
         assert "Traceback" not in it.log

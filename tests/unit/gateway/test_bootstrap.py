@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from subprocess import run
 
@@ -16,7 +17,7 @@ from kedge.settings.local import LocalSettings
 
 def test_the_command_line_and_the_file_it_names(tmp_path: Path) -> None:
     settings = LocalSettings(data_dir=tmp_path / "data", temp_dir=tmp_path / "run")
-    argv = bootstrap.envoy_argv(settings, concurrency=2)
+    argv = bootstrap.envoy_argv(replace(settings, envoy_workers=2))
     written = json.loads(Path(argv[argv.index("--config-path") + 1]).read_text())
     assert written["admin"]["address"]["pipe"]["path"] == str(settings.admin_socket)
     assert str(settings.xds_socket) in json.dumps(written["static_resources"])
