@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -146,11 +146,14 @@ class GatewayProcess:
         return get(self.address, port, path, host)
 
 
-def get(host: str, port: int, path: str, authority: str = "") -> tuple[int, str]:
+def get(
+    host: str, port: int, path: str, authority: str = "", headers: Mapping[str, str] | None = None
+) -> tuple[int, str]:
     """Status and body; status 0 where nobody answers."""
     connection = http.client.HTTPConnection(host, port, timeout=30)
     try:
-        connection.request("GET", path, headers={"Host": authority or f"{host}:{port}"})
+        sent = {"Host": authority or f"{host}:{port}", **(headers or {})}
+        connection.request("GET", path, headers=sent)
         response = connection.getresponse()
         return response.status, response.read().decode()
     except OSError as error:
