@@ -201,8 +201,13 @@ def grant(world: World) -> Path:
 
 
 def make_service(
-    name: str, *, activation: bool = False, concurrency: int = 0, **labels: str
+    name: str,
+    *,
+    activation: bool = False,
+    concurrency: int = 0,
+    labels: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
+    labels = dict(labels or {})
     annotations = {"serving.kedge.dev/keepalive-seconds": "75"}
     if activation:
         labels["serving.kedge.dev/activation"] = "true"

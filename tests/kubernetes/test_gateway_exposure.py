@@ -69,8 +69,7 @@ def test_what_is_for_the_cluster_alone_is_not_answered_outside(
         assert get(*place, "/", inside, told)[0] == 404
         # It is a way in, not a way out.
         assert one.ask(f"127.0.0.1:{one.metrics_port}", "/healthz", inside=True)[0] == 404
-    until(lambda: attached(edge).get("local") == 3, "routes counted")
-    assert attached(edge)["http"] == 1
+    until(lambda: attached(edge).get("local", 0) == attached(edge).get("http", 0) + 2, "counts")
 
 
 def attached(world: World) -> dict[str, int]:

@@ -53,9 +53,7 @@ def test_a_route_answers_when_every_replica_has_it(edge: World, two: Two, space:
     # One that cannot be told, and is not yet out of the way.
     other.kill_envoy()
     edge.apply(make_route("late", "iris", f"late.{space}.example.com"), namespace=space)
-    condition = until(
-        lambda: answering(edge, "late", space) or None, "a status of the second route"
-    )
+    condition = until(lambda: answering(edge, "late", space), "a status of the second route")
     assert (condition["status"], condition["reason"]) == ("False", "NotAcknowledged")
     assert "Replica gw-b" in condition["message"]
     assert answering(edge, "iris", space)["status"] == "True"
@@ -120,7 +118,7 @@ async def test_a_hard_limit_holds_over_replicas_whatever_dies(
 
 def test_services_without_pods_lead_to_the_replicas(edge: World, two: Two, space: str) -> None:
     one, other = two
-    service = make_service("iris", **{"serving.kedge.dev/endpoints": "gateway"})
+    service = make_service("iris", labels={"serving.kedge.dev/endpoints": "gateway"})
     edge.apply(service, namespace=space)
 
     def addresses() -> list[str]:
