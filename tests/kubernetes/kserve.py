@@ -312,7 +312,8 @@ async def make_services(world: World, cluster: KubernetesCluster, namespace: str
     maker.knative(old, "old-predictor-default", 1)
     maker.istio(old, "old-predictor-default")
     await told(LEGACY_SERVICE, old, url=f"http://old.{namespace}.models.example")
+    extra = {"storageUri": "gs://bucket/extra", "framework": "sklearn", "memory": "1Gi"}
     maker.make(
         "serving.kserve.io/v1alpha1", "TrainedModel", "extra",
-        spec={"inferenceService": "iris", "model": {"storageUri": "gs://bucket/extra"}},
+        spec={"inferenceService": "iris", "model": extra},
     )  # fmt: skip

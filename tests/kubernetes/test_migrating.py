@@ -20,12 +20,13 @@ from tests.kubernetes.world import HOME, World
 from kedge.api.scheme import (
     CONFIG_MAP,
     DEPLOYMENT,
+    ENDPOINT_SLICE,
     HTTP_ROUTE,
     INFERENCE_SERVICE,
     POD,
     SERVICE,
 )
-from kedge.cluster.errors import ApiError, NotFound
+from kedge.cluster.errors import AlreadyExists, ApiError, NotFound
 from kedge.cluster.kubernetes import KubernetesCluster
 from kedge.install.installing import Installation
 from kedge.install.kinds import VALIDATING_WEBHOOK
@@ -45,7 +46,7 @@ from kedge.install.target import InstallError
 from kedge.install.uninstalling import Removal
 from kedge.install.values import Values, Webhook
 from kedge.modes.migrate import foresee
-from kedge.settings.installation import ADOPTION, APPLIED_HASH, WAITING
+from kedge.settings.installation import ADOPTION, APPLIED_HASH, ENDPOINTS_LABEL, WAITING
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(400)]
 VALUES = Values(webhook=Webhook(enabled=False))
@@ -105,7 +106,7 @@ class Run:
         self.cluster = cluster
         self.stack = stack
         self.migration = Migration(
-            cluster, VALUES, self.told.append, foresee(cluster, VALUES), seconds=90
+            cluster, VALUES, self.told.append, foresee(cluster, VALUES), seconds=90, drain=1
         )
 
     async def __call__(self, *only: str) -> tuple[Plan, list[str]]:
@@ -182,6 +183,44 @@ async def test_a_service_that_is_not_there_is_named(
             await Run(theirs, cluster, stack).migration.plan(["team/nobody"])
 
 
+@asynccontextmanager
+async def gateway_endpoints(cluster: KubernetesCluster) -> AsyncIterator[None]:
+    """What Kedge's gateway does: its own pods are the endpoints of Services that say so."""
+
+    async def write() -> None:
+        for service in (
+            await cluster.list(SERVICE, TEAM, labels=f"{ENDPOINTS_LABEL}=gateway")
+        ).items:
+            name = service["metadata"]["name"]
+            slice_ = {
+                "apiVersion": ENDPOINT_SLICE.api_version,
+                "kind": ENDPOINT_SLICE.kind,
+                "metadata": {
+                    "name": f"{name}-kedge-gateway",
+                    "namespace": TEAM,
+                    "labels": {"kubernetes.io/service-name": name},
+                },
+                "addressType": "IPv4",
+                "endpoints": [{"addresses": ["10.1.0.9"], "conditions": {"ready": True}}],
+                "ports": [{"name": "http", "port": 8888, "protocol": "TCP"}],
+            }
+            with contextlib.suppress(AlreadyExists):
+                await cluster.create(ENDPOINT_SLICE, slice_)
+
+    async def run() -> None:
+        while True:
+            with contextlib.suppress(ApiError, OSError):
+                await write()
+            await asyncio.sleep(0.2)
+
+    task = asyncio.ensure_future(run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
 class Watcher:
     """Looks again and again whether a request would meet a pod that is ready."""
 
@@ -217,6 +256,7 @@ class Watcher:
                 else:
                     await self._ready("iris-predictor-00004")
                     await self._answers("iris")
+                    assert await self.cluster.get(ENDPOINT_SLICE, f"{name}-kedge-gateway", TEAM)
             except (AssertionError, ApiError) as error:
                 again = await self.cluster.get(SERVICE, name, TEAM)
                 if again["spec"]["type"] == service["spec"]["type"]:
@@ -244,6 +284,7 @@ async def test_services_are_taken_over_and_given_back(
     async with AsyncExitStack() as stack:
         run = Run(theirs, cluster, stack)
         await stack.enter_async_context(all_goes_well(cluster, TEAM))
+        await stack.enter_async_context(gateway_endpoints(cluster))
         watcher = Watcher(cluster)
         async with watcher.watching():
             await _one_alone(run)

@@ -38,6 +38,14 @@ def migrate(
     timeout: Annotated[
         float, typer.Option(help="Longest wait for one service, in seconds.", min=0)
     ] = 600.0,
+    at_once: Annotated[int, typer.Option(help="Services that move at the same time.", min=1)] = 1,
+    drain: Annotated[
+        float,
+        typer.Option(
+            help="How long KServe's pods stay after the Services were taken over, in seconds.",
+            min=0,
+        ),
+    ] = 60.0,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
 ) -> None:
@@ -71,7 +79,7 @@ def migrate(
     failed = asyncio.run(
         run_migrate(
             kubeconfig, context, chosen, output.say,
-            only=tuple(services or ()), agree=agree, seconds=timeout,
+            only=tuple(services or ()), agree=agree, seconds=timeout, at_once=at_once, drain=drain,
         )
     )  # fmt: skip
     if failed:

@@ -45,10 +45,14 @@ async def run_migrate(
     only: Collection[str],
     agree: Callable[[Plan], bool],
     seconds: float,
+    at_once: int,
+    drain: float,
 ) -> list[str]:
     """Show the plan, and do it if `agree` says so; what could not be taken over."""
     async with KubernetesCluster.from_kubeconfig(find_kubeconfig(kubeconfig), context) as cluster:
-        migration = Migration(cluster, values, tell, foresee(cluster, values), seconds)
+        migration = Migration(
+            cluster, values, tell, foresee(cluster, values), seconds, at_once, drain
+        )
         plan = await migration.plan(only)
         for line in plan.lines():
             tell(line)

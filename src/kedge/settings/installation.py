@@ -19,6 +19,8 @@ WEBHOOK_PORT = 9443
 
 AUTOSCALER_MANAGER = "kedge-autoscaler"
 """The field manager that alone writes replica counts."""
+ENDPOINTS_LABEL = "serving.kedge.dev/endpoints"
+"""On a Service without selector: `gateway` means that its endpoints are the gateway's."""
 APPLIED_HASH = "serving.kedge.dev/applied-hash"
 """Annotation on every child: the digest of what was last applied."""
 ADOPTION = "serving.kedge.dev/adoption"

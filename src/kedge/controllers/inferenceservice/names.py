@@ -12,6 +12,7 @@ from kedge.settings.installation import ADOPTION as ADOPTION
 from kedge.settings.installation import APPLIED_HASH as APPLIED_HASH
 from kedge.settings.installation import AUTOSCALER_MANAGER as AUTOSCALER_MANAGER
 from kedge.settings.installation import BESIDE as BESIDE
+from kedge.settings.installation import ENDPOINTS_LABEL as ENDPOINTS_LABEL
 from kedge.settings.installation import WAITING as WAITING
 
 SERVING = "serving.kserve.io"
@@ -56,8 +57,6 @@ CONFIGURATION_LABEL = f"{KNATIVE}/configuration"
 CONFIGURATION_GENERATION_LABEL = f"{KNATIVE}/configurationGeneration"
 KNATIVE_SERVICE_LABEL = f"{KNATIVE}/service"
 ROUTE_ROLE_LABEL = f"{KEDGE}/route"
-ENDPOINTS_LABEL = f"{KEDGE}/endpoints"
-"""On a Service without selector: `gateway` means that its endpoints are the gateway's."""
 TEMPLATE_HASH = f"{KEDGE}/template-hash"
 """Annotation on a pod template, its Deployment and its pods: which template they are of."""
 INITIAL_REPLICAS = f"{KEDGE}/replicas"

@@ -9,6 +9,7 @@ from typing import Any
 from kedge.api import legacy
 from kedge.api.scheme import (
     DEPLOYMENT,
+    ENDPOINT_SLICE,
     ENDPOINTS,
     HORIZONTAL_POD_AUTOSCALER,
     HTTP_ROUTE,
@@ -24,10 +25,12 @@ from kedge.install.migration.finding import (
     Served,
     find_children,
     is_kserves,
+    listed,
     owner_of,
 )
 from kedge.install.migration.kinds import (
     INGRESS,
+    KNATIVE_SERVICE,
     KNATIVE_SERVING,
     LEGACY_SERVICE,
     VIRTUAL_SERVICE,
@@ -36,24 +39,39 @@ from kedge.install.migration.ownership import takeover
 from kedge.install.target import INSTALLER, Target, Tell
 from kedge.install.values import Values
 from kedge.install.waiting import Deadline
-from kedge.settings.installation import ADOPTION, APPLIED_HASH, AUTOSCALER_MANAGER, BESIDE
+from kedge.lib.clock import SYSTEM_CLOCK, Clock
+from kedge.settings.installation import (
+    ADOPTION,
+    APPLIED_HASH,
+    AUTOSCALER_MANAGER,
+    BESIDE,
+    ENDPOINTS_LABEL,
+)
 
 _SAME_NAMED = (DEPLOYMENT, HORIZONTAL_POD_AUTOSCALER, HTTP_ROUTE, SERVICE)
 """Kinds of children that both controllers make, by the same names."""
 _KSERVE = "kserve"
 _COMPONENTS = ("predictor", "transformer", "explainer")
 _TRIES = 5
+_PORTS = [{"name": "http", "port": 80, "protocol": "TCP", "targetPort": 8080}]
+"""Of the Services that lead to the gateway."""
 
 
 @dataclass
 class Adoption:
-    """The taking over of one service. Each step may be repeated."""
+    """The taking over of one service. Each step may be repeated.
+
+    Attributes:
+        drain: seconds for which KServe's pods stay after nobody new is sent to them.
+    """
 
     cluster: Target
     values: Values
     served: Served
     tell: Tell
     deadline: Deadline
+    drain: float = 0.0
+    clock: Clock = SYSTEM_CLOCK
 
     async def run(self) -> None:
         """All steps; where one fails, KServe's pods go on answering, and it can be run again."""
@@ -62,6 +80,7 @@ class Adoption:
         await self._switch_services(isvc)
         await self._await_services(isvc)
         await self._await_ready("after its Services were taken over")
+        await self._drain()
         await self._lead_fronts(isvc)
         await self._remove_rest(isvc)
         self.tell(f"{self.served.key}: taken over")
@@ -118,10 +137,13 @@ class Adoption:
 
     async def _switch_services(self, isvc: Object) -> None:
         """Give the Services to Kedge, then say so to its controller."""
+        renamed = []
         for name in self._fronts():
             service = await self._find(SERVICE, name)
             if service is None or not is_kserves(service):
                 continue
+            if service["spec"].get("type") == "ExternalName":
+                renamed.append(name)
             owner = owner_of(service)
             of_route = owner.get("kind") == "Route" and KNATIVE_SERVING in owner["apiVersion"]
             of_legacy = owner.get("uid") == self.served.isvc["metadata"]["uid"]
@@ -131,7 +153,38 @@ class Adoption:
                 # Knative's gateway, which a Service without selector would go on to lead to.
                 with contextlib.suppress(NotFound):
                     await self.cluster.delete(ENDPOINTS, name, self.served.namespace)
+        for name in renamed:
+            # While it is a name for another Service, endpoints do nothing: they are there first.
+            patch = {
+                "metadata": {"labels": {ENDPOINTS_LABEL: "gateway"}},
+                "spec": {"ports": _PORTS},
+            }
+            await self.cluster.patch(SERVICE, name, patch, namespace=self.served.namespace)
+        for name in renamed:
+            await self._await_endpoints(name)
         await self._annotate(None)
+
+    async def _await_endpoints(self, name: str) -> None:
+        """Until the gateway's pods are what a Service will lead to."""
+        labels = f"kubernetes.io/service-name={name}"
+        while not any(
+            one.get("endpoints")
+            for one in await listed(
+                self.cluster, ENDPOINT_SLICE, self.served.namespace, labels=labels
+            )
+        ):
+            await self.deadline.pause(
+                f"{self.served.key}: Kedge's gateway has written no EndpointSlice for the Service"
+                f" {name}. KServe's pods go on answering.",
+                f"kubectl logs -n {self.values.namespace} deployment/{names.GATEWAY}"
+                " --all-containers, and run kedge migrate again.",
+            )
+
+    async def _drain(self) -> None:
+        """Callers who remember where a name led yesterday still meet KServe's pods for a while."""
+        if self.drain and any(c.kind is KNATIVE_SERVICE for c in self.served.children):
+            self.tell(f"{self.served.key}: KServe's pods stay for {self.drain:g} s more")
+            await self.clock.sleep(self.drain)
 
     async def _await_services(self, isvc: Object) -> None:
         while True:
@@ -243,7 +296,7 @@ class Adoption:
                 self.tell(line)
                 said = line
             await self.deadline.pause(
-                f"{line}. KServe's pods go on answering.",
+                f"{line.rstrip('.')}. KServe's pods go on answering.",
                 f"kedge why {self.served.name} -n {self.served.namespace}, mend it, and run kedge"
                 " migrate again.",
             )

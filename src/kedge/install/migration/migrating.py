@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 
@@ -34,6 +35,8 @@ class Migration:
     Attributes:
         foresee: tells what a service will be under Kedge.
         seconds: the longest wait for one service, and for what comes before all.
+        at_once: services that move at the same time.
+        drain: seconds for which KServe's pods stay after nobody new is sent to them.
     """
 
     cluster: Target
@@ -41,6 +44,8 @@ class Migration:
     tell: Tell
     foresee: Foresee
     seconds: float = 600.0
+    at_once: int = 1
+    drain: float = 60.0
     clock: Clock = SYSTEM_CLOCK
 
     async def plan(self, only: Collection[str] = ()) -> Plan:
@@ -86,13 +91,14 @@ class Migration:
             for error in foresight.errors[:1]
         ]  # fmt: skip
         now = {served.key: served for served in _newest(await find_services(self.cluster))}
-        for served, foresight in plan.services:
-            if not foresight.errors and (current := now.get(served.key)) is not None:
-                trouble = await self._adopt(current)
-                if trouble:
-                    self.tell(trouble)
-                    failed.append(trouble)
-        return failed
+        moving = [
+            current
+            for served, foresight in plan.services
+            if not foresight.errors and (current := now.get(served.key)) is not None
+        ]
+        turns = asyncio.Semaphore(self.at_once)
+        troubles = await asyncio.gather(*(self._adopt(served, turns) for served in moving))
+        return [*failed, *filter(None, troubles)]
 
     async def undo(self) -> None:
         """Give the cluster back to KServe.
@@ -166,13 +172,19 @@ class Migration:
                 f"kubectl describe pods -n {self.values.namespace}, and run kedge migrate again.",
             )
 
-    async def _adopt(self, served: Served) -> str:
-        """Take one service over; what went wrong, if anything did."""
-        adoption = Adoption(self.cluster, self.values, served, self.tell, self._deadline())
-        try:
-            await adoption.run()
-        except KedgeError as error:
-            return f"{served.key}: {error}"
+    async def _adopt(self, served: Served, turns: asyncio.Semaphore) -> str:
+        """Take one service over in its turn; what went wrong, if anything did."""
+        async with turns:
+            adoption = Adoption(
+                self.cluster, self.values, served, self.tell, self._deadline(), self.drain,
+                self.clock,
+            )  # fmt: skip
+            try:
+                await adoption.run()
+            except KedgeError as error:
+                trouble = f"{served.key}: {str(error).removeprefix(f'{served.key}: ')}"
+                self.tell(trouble)
+                return trouble
         return ""
 
 
