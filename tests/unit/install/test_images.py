@@ -7,48 +7,15 @@ import re
 import shutil
 import subprocess
 import tomllib
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
+from tests.kubernetes.dockerfile import DOCKERFILE, ROOT, last, stages
 
 from kedge.install.render import render, to_yaml
 from kedge.install.values import Values
 from kedge.settings.node import DEFAULT_IMAGES
 
-ROOT = Path(__file__).parents[3]
-DOCKERFILE = ROOT / "Dockerfile"
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-
-
-@dataclass
-class Stage:
-    """One `FROM ... AS name` and what follows."""
-
-    base: str
-    lines: list[str] = field(default_factory=list)
-
-
-def stages() -> dict[str, Stage]:
-    found: dict[str, Stage] = {}
-    text = DOCKERFILE.read_text().replace("\\\n", " ")
-    for line in text.splitlines():
-        if start := re.match(r"FROM (\S+) AS (\S+)$", line):
-            found[start[2]] = Stage(start[1])
-        elif found and line and not line.startswith("#"):
-            list(found.values())[-1].lines.append(line)
-    return found
-
-
-def last(name: str, instruction: str) -> str:
-    """The instruction's argument that holds for a stage, its bases included."""
-    everything = stages()
-    while name in everything:
-        for line in reversed(everything[name].lines):
-            if line.startswith(f"{instruction} "):
-                return line.removeprefix(f"{instruction} ")
-        name = everything[name].base
-    return ""
 
 
 RULES = {

@@ -1,0 +1,184 @@
+"""The whole story on a Kubernetes with nodes: install, serve, scale, roll out, explain, remove.
+
+`KEDGE_TEST_CLUSTER` names the kubeconfig of a cluster that has Kedge's images
+(`tests/kubernetes/images.py` makes them) and nothing of Kedge. The tests build on one another.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from tests.kubernetes.real import NEW, OLD, VALUES, RealCluster
+from tests.kubernetes.world import until
+
+pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(600)]
+QUICK = {"autoscaling.knative.dev/window": "6s"}
+RATE = 30.0
+
+
+@pytest.fixture(scope="module")
+def real() -> Iterator[RealCluster]:
+    """Kedge is not in it yet; what the tests leave is removed."""
+    kubeconfig = os.environ.get("KEDGE_TEST_CLUSTER")
+    if not kubeconfig:
+        pytest.skip("KEDGE_TEST_CLUSTER names no kubeconfig of a cluster that runs pods")
+    cluster = RealCluster(Path(kubeconfig), f"story-{secrets.token_hex(2)}")
+    cluster.kubectl("create", "namespace", cluster.namespace)
+    cluster.kubectl("wait", "--for=create", "--timeout=30s", "serviceaccount/default",
+                    "-n", cluster.namespace)  # fmt: skip
+    cluster.prepare()
+    try:
+        yield cluster
+    finally:
+        cluster.kedge("uninstall", "--yes")
+        cluster.kubectl("delete", "namespace", cluster.namespace)
+
+
+@pytest.fixture(scope="module")
+def before(real: RealCluster) -> set[str]:
+    """Every object that was there before Kedge."""
+    return real.everything()
+
+
+@pytest.fixture(scope="module")
+def installed(real: RealCluster, before: set[str]) -> RealCluster:
+    """Kedge is in it."""
+    begun = time.monotonic()
+    done = real.kedge("install", "--timeout=240")
+    print(done.stdout, f"kedge install: {time.monotonic() - begun:.1f} s", sep="")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "It was Ready, and answered through the gateway." in done.stdout
+    real.find_gateway()
+    return real
+
+
+@pytest.fixture
+def name(installed: RealCluster) -> Iterator[str]:
+    """Of a service that is deleted at the end."""
+    chosen = f"iris-{secrets.token_hex(2)}"
+    yield chosen
+    installed.kubectl("delete", "inferenceservice", chosen, "-n", installed.namespace,
+                      "--ignore-not-found", "--wait=false")  # fmt: skip
+
+
+def test_a_second_run_writes_nothing(installed: RealCluster) -> None:
+    done = installed.kedge("install", "--no-verify")
+    assert done.returncode == 0, done.stdout + done.stderr
+    counted = next(line for line in done.stdout.splitlines() if "unchanged" in line)
+    print(counted)
+    assert {part.split()[1] for part in counted.split(", ")} == {"kept", "unchanged"}
+
+
+def test_a_service_answers_and_its_difference_is_empty(installed: RealCluster, name: str) -> None:
+    service = installed.iris(name)
+    begun = time.monotonic()
+    installed.apply(service)
+    status = installed.await_ready(name)["status"]
+    print(f"apply to Ready: {time.monotonic() - begun:.1f} s, {status['url']}")
+    assert installed.ask(name)["answers"] == {OLD: 1}
+    diff = installed.try_kubectl(
+        "diff", "-n", installed.namespace, "-f", "-", given=yaml.safe_dump(service)
+    )
+    assert (diff.returncode, diff.stdout) == (0, "")
+
+
+def test_zero_and_back(installed: RealCluster, name: str) -> None:
+    installed.apply(installed.iris(name, annotations=QUICK, minReplicas=0))
+    installed.await_ready(name)
+    for _ in range(2):
+        begun = time.monotonic()
+        until(lambda: not installed.running(name), "scaling to zero", 120)
+        idle = time.monotonic() - begun
+        answer = installed.ask(name)
+        assert answer["answers"] == {OLD: 1}, answer
+        print(f"zero after {idle:.1f} s; the request that woke it took {answer['slowest']} s")
+
+
+def test_a_canary_gets_its_share_and_a_rollout_loses_nothing(
+    installed: RealCluster, name: str
+) -> None:
+    """In the default mode: a revision beside another, then instead of it."""
+    installed.apply(installed.iris(name))
+    installed.await_ready(name)
+    with installed.asked(name, seconds=30, rate=RATE) as result:
+        installed.apply(installed.iris(name, "new", canaryTrafficPercent=20))
+        installed.await_ready(name)
+    _is_clean(result, OLD, NEW)
+    share = installed.ask(name, seconds=10, rate=RATE)
+    print(f"canary of 20 %: {share['answers']}")
+    assert 0.1 < share["answers"][NEW] / share["requests"] < 0.3
+    with installed.asked(name, seconds=20, rate=RATE) as result:
+        installed.apply(installed.iris(name, "new"))
+        installed.await_ready(name)
+    _is_clean(result, OLD, NEW)
+    assert set(installed.ask(name, seconds=2, rate=RATE)["answers"]) == {NEW}
+
+
+def test_a_rolling_update_of_a_deployment_loses_nothing(installed: RealCluster, name: str) -> None:
+    mode = {"serving.kserve.io/deploymentMode": "Standard"}
+    installed.apply(installed.iris(name, annotations=mode, minReplicas=2))
+    installed.await_ready(name)
+    with installed.asked(name, seconds=45, rate=RATE) as result:
+        installed.apply(installed.iris(name, "new", annotations=mode, minReplicas=2))
+        installed.kubectl("rollout", "status", f"deployment/{name}-predictor", "--timeout=120s",
+                          "-n", installed.namespace, seconds=150)  # fmt: skip
+        installed.await_ready(name)
+    _is_clean(result, OLD, NEW)
+    assert set(installed.ask(name, seconds=2, rate=RATE)["answers"]) == {NEW}
+
+
+def test_scaling_down_under_load_loses_nothing(installed: RealCluster, name: str) -> None:
+    installed.apply(installed.iris(name, annotations=QUICK, minReplicas=5, maxReplicas=5))
+    installed.await_ready(name)
+    until(lambda: len(_ready(installed, name)) == 5, "five pods", 120)
+    with installed.asked(name, seconds=45, rate=RATE) as result:
+        begun = time.monotonic()
+        installed.apply(installed.iris(name, annotations=QUICK, minReplicas=1, maxReplicas=5))
+        until(lambda: len(installed.running(name)) == 1, "one pod", 120)
+        print(f"5 to 1 within {time.monotonic() - begun:.1f} s")
+    _is_clean(result, OLD)
+
+
+def test_a_broken_service_says_why(installed: RealCluster, name: str) -> None:
+    installed.apply(installed.iris(name, "absent"))
+    told = until(lambda: _why(installed, name, "HTTP resource not found"), "the cause", 120)
+    print(told)
+    assert "Fix: " in told
+    assert "storage-initializer" in told
+
+
+def test_nothing_is_left(installed: RealCluster, before: set[str]) -> None:
+    done = installed.kedge("uninstall", "--yes")
+    assert done.returncode == 0, done.stdout + done.stderr
+    print(done.stdout.splitlines()[-1])
+    until(lambda: not installed.everything() - before, "the end of what Kedge made", 60)
+    assert installed.get("namespace", VALUES.namespace) is None
+
+
+def _ready(real: RealCluster, name: str) -> list[str]:
+    return [
+        pod["metadata"]["name"]
+        for pod in real.running(name)
+        for condition in pod["status"].get("conditions") or ()
+        if (condition["type"], condition["status"]) == ("Ready", "True")
+    ]
+
+
+def _why(real: RealCluster, name: str, cause: str) -> str:
+    told = real.kedge("why", name, "-n", real.namespace).stdout
+    return told if cause in told else ""
+
+
+def _is_clean(result: dict[str, object], *expected: str) -> None:
+    """Every request was answered, by a model that was asked for."""
+    print(f"under load: {result}")
+    assert result["failures"] == []
+    answers = result["answers"]
+    assert isinstance(answers, dict)
+    assert set(answers) <= set(expected)
