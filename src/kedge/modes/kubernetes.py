@@ -12,10 +12,13 @@ import contextlib
 import gc
 import logging
 import os
+import re
 import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from kedge.api.scheme import CONFIG_MAP, DEPLOYMENT, SERVICE
 from kedge.autoscaler import http as scaling_page
@@ -30,6 +33,7 @@ from kedge.autoscaler.leader import (
 )
 from kedge.autoscaler.signals_server import SignalsServer
 from kedge.cluster.base import Cluster, EventType, Object
+from kedge.cluster.errors import ApiError
 from kedge.cluster.kubernetes import KubernetesCluster
 from kedge.cluster.narrowed import NarrowedCluster
 from kedge.controllers.inferenceservice.controller import InferenceServiceController
@@ -53,6 +57,8 @@ from kedge.telemetry.telemetry import Telemetry
 log = logging.getLogger(__name__)
 
 METRICS_PORT = 9090
+_SLEEPS_SINCE, _NO_VERSION = (1, 30), (0, 0)
+_PAUSE = 1.0
 _REST = 0.2
 """Seconds between two looks at one service: what changes together is looked at together."""
 
@@ -93,12 +99,17 @@ class ControllerSettings:
 
 
 class FollowedConfig:
-    """The `inferenceservice-config` ConfigMap as it is now; what cannot be read changes nothing."""
+    """The `inferenceservice-config` ConfigMap as it is now; what cannot be read changes nothing.
 
-    def __init__(self, cluster: Cluster, namespace: str) -> None:
+    Args:
+        sleeps: the cluster's pods can be asked to sleep before they end.
+    """
+
+    def __init__(self, cluster: Cluster, namespace: str, *, sleeps: bool = True) -> None:
         self.informer = Informer(cluster, CONFIG_MAP, namespace=namespace)
         self.informer.on_change(self._changed)
-        self._config = ServingConfig.default()
+        self._sleeps = sleeps
+        self._config = self._adapted(ServingConfig.default())
         self._listeners: list[InferenceServiceController] = []
 
     def __call__(self) -> ServingConfig:
@@ -112,7 +123,7 @@ class FollowedConfig:
         if obj["metadata"]["name"] != CONFIG_MAP_NAME:
             return
         try:
-            self._config = (
+            self._config = self._adapted(
                 ServingConfig.default()
                 if type is EventType.DELETED
                 else ServingConfig.from_config_map(obj)
@@ -122,6 +133,19 @@ class FollowedConfig:
             return
         for one in self._listeners:
             one.resync()
+
+    def _adapted(self, config: ServingConfig) -> ServingConfig:
+        if self._sleeps:
+            return config
+        replace = msgspec.structs.replace
+        return replace(config, deploy=replace(config.deploy, pre_stop_sleep_seconds=0))
+
+
+def knows_sleep(version: str) -> bool:
+    """Whether pods of that Kubernetes may have a `preStop` that sleeps, which others refuse."""
+    found = re.match(r"v?(\d+)\.(\d+)", version)
+    number = (int(found[1]), int(found[2])) if found else _NO_VERSION
+    return number == _NO_VERSION or number >= _SLEEPS_SINCE
 
 
 def run_operator(settings: ControllerSettings) -> int:
@@ -152,7 +176,19 @@ def run_operator(settings: ControllerSettings) -> int:
 async def _connect_and_run(settings: ControllerSettings) -> None:
     async with _connect(settings) as cluster:
         served = settings.watch_namespace
-        await run_controller(NarrowedCluster(cluster, served) if served else cluster, settings)
+        narrowed = NarrowedCluster(cluster, served) if served else cluster
+        sleeps = knows_sleep(await _read_version(cluster))
+        await run_controller(narrowed, settings, sleeps=sleeps)
+
+
+async def _read_version(cluster: KubernetesCluster) -> str:
+    """Of the API server, as soon as it answers."""
+    while True:
+        try:
+            return str((await cluster.read("/version")).get("gitVersion", ""))
+        except ApiError as error:
+            log.warning("the API server does not tell its version: %s", error)
+            await asyncio.sleep(_PAUSE)
 
 
 def _connect(settings: ControllerSettings) -> KubernetesCluster:
@@ -161,7 +197,9 @@ def _connect(settings: ControllerSettings) -> KubernetesCluster:
     return KubernetesCluster.from_kubeconfig(settings.kubeconfig, slim=True)
 
 
-async def run_controller(cluster: Cluster, settings: ControllerSettings) -> None:
+async def run_controller(
+    cluster: Cluster, settings: ControllerSettings, *, sleeps: bool = True
+) -> None:
     """Until cancelled, or until the Lease is lost."""
     leadership = Leadership(cluster, LEASE_NAME, settings.namespace, settings.identity)
     find = find_leader(cluster, settings.namespace)
@@ -171,7 +209,7 @@ async def run_controller(cluster: Cluster, settings: ControllerSettings) -> None
         return f"http://{host}:{settings.metrics_port}"
 
     health = Health(leader)
-    config = FollowedConfig(cluster, settings.namespace)
+    config = FollowedConfig(cluster, settings.namespace, sleeps=sleeps)
     async with contextlib.AsyncExitStack() as stack:
         following = asyncio.ensure_future(config.informer.run())
         stack.callback(following.cancel)

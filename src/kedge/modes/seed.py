@@ -76,6 +76,8 @@ def _local_options(
             {"ingressDomain": settings.domain, "urlScheme": "http"},
         ),
         ("storageInitializer", {}, {"localPaths": "inPlace"}),
+        # The node ends a pod only after the gateway has let go of it.
+        ("deploy", {}, {"preStopSleepSeconds": 0}),
     )
 
 

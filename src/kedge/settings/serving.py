@@ -395,6 +395,9 @@ class Deploy(_Section, frozen=True):
     """Mode of a service without the annotation `serving.kserve.io/deploymentMode`."""
     deployment_rollout_strategy: RolloutStrategy = RolloutStrategy()
     """Rolling updates."""
+    pre_stop_sleep_seconds: int = 5
+    """Kedge only. Seconds for which a pod that is to end goes on serving, so that every gateway has
+    heard of it before; 0 for none (one machine, or Kubernetes before 1.30, where it has none)."""
 
     @property
     def mode(self) -> DeploymentMode:

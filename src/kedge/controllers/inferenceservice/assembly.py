@@ -358,9 +358,9 @@ class _Assembly:
         flags.add(assembled, self.name, self.namespace, family)
         self.warnings += flags.warnings
         period = _STANDARD_PERIOD if self.mode is DeploymentMode.STANDARD else _AGGRESSIVE_PERIOD
-        pod.complete(assembled, annotations, probe_period=period)
-        if worker is not None:
-            pod.complete(worker.pod, annotations, probe_period=period)
+        for made in (assembled, *([worker.pod] if worker is not None else [])):
+            pod.complete(made, annotations, probe_period=period)
+            pod.linger(made, self.config.deploy.pre_stop_sleep_seconds, spec.get("timeout"))
 
 
 def canary_spec(stable: Mapping[str, Any], canary: Mapping[str, Any]) -> dict[str, Any]:

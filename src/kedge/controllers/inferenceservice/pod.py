@@ -31,6 +31,8 @@ from kedge.controllers.inferenceservice.names import (
 
 DEFAULT_PORT = 8080
 GRPC_PORT = 8081
+DEFAULT_TIMEOUT = 60
+"""Seconds that a request may take where nothing is said."""
 _GKE_SELECTOR = "cloud.google.com/gke-accelerator"
 _PROBES = ("readinessProbe", "livenessProbe", "startupProbe")
 _PROBED = (SERVER_CONTAINER, TRANSFORMER_CONTAINER)
@@ -190,6 +192,25 @@ def complete(pod: Tree, annotations: Mapping[str, str], *, probe_period: int) ->
     accelerator = annotations.get(GKE_ACCELERATOR)
     if accelerator and any(images.limits_gpu(c.get("resources")) for c in pod["containers"]):
         pod["nodeSelector"] = {**(pod.get("nodeSelector") or {}), _GKE_SELECTOR: accelerator}
+
+
+def linger(pod: Tree, seconds: int, timeout: int | None) -> None:
+    """Let a pod that is to end serve on until nobody sends it requests, and answer those it has.
+
+    The cluster ends a pod and tells gateways of it at the same time, so without this some requests
+    meet a port that is closed already.
+
+    Args:
+        pod: a pod spec that is ours to change; hooks and periods that it has are kept.
+        seconds: how long it takes until every gateway has heard of it; 0 for no waiting.
+        timeout: seconds that a request may take; None where nothing is said.
+    """
+    if not seconds:
+        return
+    for container in pod["containers"]:
+        hooks = container.get("lifecycle") or {}
+        container["lifecycle"] = {"preStop": {"sleep": {"seconds": seconds}}, **hooks}
+    pod.setdefault("terminationGracePeriodSeconds", (timeout or DEFAULT_TIMEOUT) + seconds)
 
 
 def _complete_container(container: Tree, probe_period: int) -> None:

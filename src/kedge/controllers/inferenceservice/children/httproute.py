@@ -19,9 +19,9 @@ from kedge.controllers.inferenceservice.children.service import Ports
 from kedge.controllers.inferenceservice.components import Component, ServicePlan
 from kedge.controllers.inferenceservice.metadata import component_annotations, without
 from kedge.controllers.inferenceservice.names import ComponentKind
+from kedge.controllers.inferenceservice.pod import DEFAULT_TIMEOUT
 from kedge.settings.installation import LOCAL_LISTENER
 
-_DEFAULT_TIMEOUT = 60
 _EXPLAIN = r"^/v1/models/[\w-]+:explain$"
 _GRPC_HEADER = {
     "name": "content-type", "type": "RegularExpression", "value": "^application/grpc.*",
@@ -254,7 +254,7 @@ def _rule(
         "backendRefs": [dict(ref) for ref in refs],
     }
     if not plan.config.ingress.disable_http_route_timeout:
-        rule["timeouts"] = {"request": f"{_DEFAULT_TIMEOUT if timeout is None else timeout}s"}
+        rule["timeouts"] = {"request": f"{DEFAULT_TIMEOUT if timeout is None else timeout}s"}
     return rule
 
 
