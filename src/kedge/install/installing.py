@@ -54,6 +54,7 @@ class Installation:
             self.tell(line)
         check(facts, self.values.namespace)
         wanted = self._wanted(facts)
+        self.tell(describe_plan(wanted, self.values.namespace))
         await check_rights(self.cluster, wanted, _VERBS)
         await self._await_namespace(facts, deadline)
         for obj in wanted:
@@ -179,6 +180,13 @@ class Installation:
                     metadata = obj["metadata"]
                     await self._delete(kind, metadata["name"], metadata.get("namespace"))
                     self._count("removed", kind, metadata["name"])
+
+
+def describe_plan(wanted: Sequence[Object], namespace: str) -> str:
+    """What there is to be, for people: how many of which kind."""
+    counted = Counter(obj["kind"] for obj in wanted)
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(counted.items()))
+    return f"To be there for namespace {namespace}: {len(wanted)} objects ({kinds})."
 
 
 def _identity(kind: Kind, obj: Object) -> tuple[str, str, str]:

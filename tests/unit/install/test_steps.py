@@ -10,6 +10,7 @@ import yaml
 from typer.testing import CliRunner
 
 from kedge.cli.main import app
+from kedge.install.installing import describe_plan
 from kedge.install.probing import Facts, Owner, check
 from kedge.install.target import InstallError
 from kedge.install.waiting import describe_rollout
@@ -75,6 +76,13 @@ def test_what_a_rollout_is_short_of(status: dict[str, Any], told: str) -> None:
     found = describe_rollout(deployment)
     assert told in found
     assert bool(found) == bool(told)
+
+
+def test_the_plan_counts_what_there_is_to_be() -> None:
+    wanted = [{"kind": "Service"}, {"kind": "Deployment"}, {"kind": "Service"}]
+    assert describe_plan(wanted, "ml") == (
+        "To be there for namespace ml: 3 objects (1 Deployment, 2 Service)."
+    )
 
 
 def test_a_dry_run_needs_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
