@@ -33,7 +33,8 @@ def stages() -> dict[str, Stage]:
 
 def instructions(name: str, instruction: str) -> list[str]:
     """The arguments of an instruction in a stage, those of its bases first."""
-    everything, found = stages(), []
+    everything = stages()
+    found: list[str] = []
     while name in everything:
         lines = [one for one in everything[name].lines if one.startswith(f"{instruction} ")]
         found = [line.removeprefix(f"{instruction} ") for line in lines] + found

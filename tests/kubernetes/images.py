@@ -31,8 +31,13 @@ NEEDED = ("controller", "gateway", "envoy", "storage-initializer", "sklearnserve
 _PATH = "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PLACE = "/opt/kedge"
 _TOOLS = ("sh", "sleep", "cat", "ls", "env", "id")
-_LIBRARIES = ("libstdc++.so.6", "libgcc_s.so.1", "libgomp.so.1", "librt.so.1", "libdl.so.2")
-_LEFT_OUT = ("__pycache__", "test", "site-packages", "idlelib", "tkinter", "ensurepip", "config-*")
+_LIBRARIES = (
+    "libstdc++.so.6", "libgcc_s.so.1", "libgomp.so.1",
+    "libdl.so.2", "libpthread.so.0", "librt.so.1", "libutil.so.1",
+)  # fmt: skip
+"""What wheels ask for besides what Python does."""
+_LEFT_OUT = ("__pycache__", "test", "site-packages", "idlelib", "lib2to3", "tkinter",
+             "ensurepip", "config-*")  # fmt: skip
 _BORN = 1_700_000_000
 """Seconds at which all files were made, so that the same files make the same image."""
 

@@ -93,7 +93,7 @@ class RealCluster:
         found: Object | None = json.loads(text) if text.strip() else None
         return found
 
-    def list(self, resource: str, labels: str = "", namespace: str = "") -> list[Object]:
+    def find_all(self, resource: str, labels: str = "", namespace: str = "") -> list[Object]:
         place = ["-n", namespace or self.namespace, *(["-l", labels] if labels else [])]
         items: list[Object] = json.loads(self.kubectl("get", resource, *place, "-o=json"))["items"]
         return items
@@ -139,7 +139,7 @@ class RealCluster:
 
     def running(self, name: str) -> list[Object]:
         """Pods of a service that are not on their way out."""
-        pods = self.list("pods", f"serving.kserve.io/inferenceservice={name}")
+        pods = self.find_all("pods", f"serving.kserve.io/inferenceservice={name}")
         return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
 
     def ask(self, name: str, *, seconds: float = 0, rate: float = 0, patience: float = 60) -> Any:
@@ -182,7 +182,10 @@ class RealCluster:
                 "apiVersion": "v1",
                 "kind": "Service",
                 "metadata": {"name": "models"},
-                "spec": {"selector": {"app": "models"}, "ports": [{"port": 80, "targetPort": 8000}]},
+                "spec": {
+                    "selector": {"app": "models"},
+                    "ports": [{"port": 80, "targetPort": 8000}],
+                },
             },
         )
         self.kubectl("wait", "-n", self.namespace, "--for=condition=Ready", "--timeout=90s",

@@ -97,7 +97,9 @@ async def _trouble(cluster: Target, namespace: str, component: str) -> str:
             waiting = (container.get("state") or {}).get("waiting") or {}
             last = (container.get("lastState") or {}).get("terminated") or {}
             if waiting.get("reason") not in (None, "PodInitializing", "ContainerCreating"):
-                told = last.get("message") or waiting.get("message") or ""
+                # Of a log, its last line: a traceback is long, and ends with what it is about.
+                told = (last.get("message") or waiting.get("message") or "").strip()
+                told = told.rpartition("\n")[2]
                 return (
                     f"pod {pod['metadata']['name']}, container {container['name']}:"
                     f" {waiting['reason']} {told}".strip()
