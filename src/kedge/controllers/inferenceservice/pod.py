@@ -205,7 +205,10 @@ def linger(pod: Tree, seconds: int, timeout: int | None) -> None:
         seconds: how long it takes until every gateway has heard of it; 0 for no waiting.
         timeout: seconds that a request may take; None where nothing is said.
     """
-    if not seconds:
+    given = pod.get("terminationGracePeriodSeconds")
+    if given is not None:
+        seconds = min(seconds, int(given) - 1)  # Kubernetes refuses a sleep of the whole period.
+    if seconds <= 0:
         return
     for container in pod["containers"]:
         hooks = container.get("lifecycle") or {}

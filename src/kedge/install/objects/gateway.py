@@ -114,8 +114,9 @@ def _envoy(values: Values) -> Object:
         values,
         values.gateway.envoy_resources,
         args=[
-            f"--config-path={_BOOTSTRAP}",
-            "--log-level=warning",
+            # Envoy takes no `--option=value`.
+            *("--config-path", _BOOTSTRAP),
+            *("--log-level", "warning"),
             "--disable-hot-restart",
         ],
         env=OWN_PLACE,

@@ -37,6 +37,14 @@ def test_what_somebody_gave_is_kept() -> None:
     assert made["terminationGracePeriodSeconds"] == 7
 
 
+@pytest.mark.parametrize(("period", "sleeps"), [(30, 5), (4, 3), (1, None), (0, None)])
+def test_a_short_period_leaves_less_time_to_sleep(period: int, sleeps: int | None) -> None:
+    made = pod(terminationGracePeriodSeconds=period)
+    linger(made, 5, None)
+    hooks = made["containers"][0].get("lifecycle")
+    assert hooks == (None if sleeps is None else {"preStop": {"sleep": {"seconds": sleeps}}})
+
+
 def test_on_one_machine_nothing_is_written() -> None:
     made = pod()
     linger(made, 0, None)
