@@ -31,7 +31,10 @@ def test_the_time_is_that_of_a_request() -> None:
 
 def test_what_somebody_gave_is_kept() -> None:
     own = {"preStop": {"exec": {"command": ["bye"]}}, "postStart": {"exec": {"command": ["hi"]}}}
-    made = {"containers": [{"name": "a", "lifecycle": own}], "terminationGracePeriodSeconds": 7}
+    made: dict[str, Any] = {
+        "containers": [{"name": "a", "lifecycle": own}],
+        "terminationGracePeriodSeconds": 7,
+    }
     linger(made, 5, None)
     assert made["containers"][0]["lifecycle"] == own
     assert made["terminationGracePeriodSeconds"] == 7
