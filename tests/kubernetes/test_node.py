@@ -213,6 +213,24 @@ def test_a_service_is_served(whole: World, space: str, folder: Path) -> None:
         whole.api.kubectl("delete", "isvc", "iris", "-n", space, "--timeout=30s")
 
 
+def test_pods_run_on_while_the_api_server_is_away(whole: World, space: str) -> None:
+    whole.apply(deployment("web"), service("web"), namespace=space)
+    (address,) = until(lambda: ready_endpoints(whole, "web", space), "a ready endpoint")
+    whole.api.kill_api()
+    assert ask(address) == b"well"
+    whole.api.start_api()
+    lease = whole.get("lease", NAME, "kube-node-lease")["spec"]["renewTime"]
+    until(
+        lambda: whole.get("lease", NAME, "kube-node-lease")["spec"]["renewTime"] > lease,
+        "a renewed Lease", 40,
+    )  # fmt: skip
+    assert ready_endpoints(whole, "web", space) == [address]
+    (pod,) = json.loads(whole.api.kubectl("get", "pods", "-n", space, "-o", "json"))["items"]
+    assert pod["status"]["containerStatuses"][0]["restartCount"] == 0
+    whole.apply(deployment("web", replicas=2), namespace=space)
+    until(lambda: len(ready_endpoints(whole, "web", space)) == 2, "a second ready endpoint")
+
+
 def test_pods_come_back_after_the_node_was_away(whole: World, node: Node, space: str) -> None:
     """Its end is told at once; the same pods run again when it is back."""
     whole.apply(deployment("web"), service("web"), namespace=space)
