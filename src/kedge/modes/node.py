@@ -141,13 +141,23 @@ def run_node(options: NodeOptions) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, task.cancel)
-        with contextlib.suppress(asyncio.CancelledError):
+        try:
             await task
+        except asyncio.CancelledError:
+            return
+        except BaseExceptionGroup as group:
+            raise _cause(group) from group
 
     gc.set_threshold(*GC_THRESHOLDS)
     with _only_one(options.data_dir):
         uvloop.run(main())
     return 0
+
+
+def _cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """One part that cannot work ends them all: it alone is worth telling."""
+    first = group.exceptions[0]
+    return _cause(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 @contextmanager
