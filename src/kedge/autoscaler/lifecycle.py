@@ -107,6 +107,8 @@ class Lifecycle:
 
     def _step(self, scene: Scene, parameters: Parameters) -> Step:
         least, why = self._least(scene, parameters)
+        if least == 0 and not scene.desired and self._has_done_its_part(scene, parameters):
+            return Step(0, 0, "it has proved itself and nobody has asked")
         if scene.desired is None and self.phase is not Phase.ACTIVATING and scene.replicas >= least:
             why = "nothing is known of its requests yet" if scene.replicas else "nobody asks"
             return Step(scene.replicas, scene.replicas, why)
@@ -133,6 +135,14 @@ class Lifecycle:
             return count, f"a new revision proves itself with {pods}"
         return least, why
 
+    def _has_done_its_part(self, scene: Scene, parameters: Parameters) -> bool:
+        """A pod whose only purpose was to prove its revision need not be there any longer.
+
+        Whoever asks at this moment wakes the next one.
+        """
+        served = self.asked or not parameters.scale_to_zero
+        return parameters.proven and not served and scene.ready > 0
+
     def _is_overdue(self, scene: Scene, parameters: Parameters) -> bool:
         limit = parameters.progress_deadline + DEADLINE_SLACK
         return self.phase is Phase.ACTIVATING and scene.now - self.since >= limit
@@ -142,8 +152,6 @@ class Lifecycle:
             return Step(0, 0, "nobody asks")
         if not parameters.scale_to_zero:
             return Step(1, 1, "enable-scale-to-zero is false")
-        if parameters.proven and not self.asked and scene.ready > 0:
-            return Step(0, 0, "it has proved itself and nobody has asked")
         if self.phase is Phase.ACTIVATING:
             return self._give_up(scene, parameters)
         if self.phase is Phase.ACTIVE:

@@ -114,6 +114,7 @@ class Activator:
         self._max_held = max_held
         self._clock = clock
         self._revisions: dict[str, Revision] = {}
+        self._asked: set[str] = set()
         self._busy: Counter[str] = Counter()
         self._users: dict[str, set[str]] = {}
         self._turns: OrderedDict[str, None] = OrderedDict()
@@ -203,6 +204,7 @@ class Activator:
         if not revision.addresses():
             self._wake(revision)
         revision.waiting.setdefault(cluster, OrderedDict())[ask] = None
+        self._asked.add(revision.key)
         self._let_go(revision, 1)
         return ask
 
@@ -233,7 +235,11 @@ class Activator:
 
     def held(self) -> dict[str, int]:
         """Requests that wait, by `namespace/service`; without those that have none."""
-        return {key: count for key, one in self._revisions.items() if (count := one.held)}
+        found = {key: self._revisions[key].held for key in self._asked if key in self._revisions}
+        counts = {key: count for key, count in found.items() if count}
+        # Of thousands of revisions few are asked: the others are not gone through.
+        self._asked.intersection_update(counts)
+        return counts
 
     def busy(self, address: str) -> int:
         """Requests in that pod, as far as they came by here."""

@@ -18,6 +18,9 @@ from kedge.lib.clock import SYSTEM_CLOCK, Clock
 SAMPLE_SECONDS = 0.1
 COUNT_EVERY = 5
 """Samples from one reading of the counters to the next."""
+CALM_SECONDS = 3.0
+"""After so long without a request Envoy, which goes through all it counts each time, is read only
+as often as its counters are. A request that needs a pod is told of at once all the same."""
 
 _GAUGES = r"/stats?type=Gauges&usedonly&filter=^cluster\.[^.]%2B\.upstream_rq_(pending_)?active$"
 _COUNTERS = r"/stats?type=Counters&usedonly&filter=^cluster\.[^.]%2B\.upstream_rq_total$"
@@ -54,11 +57,17 @@ class Demand:
         self._admin = admin
         self._activator = activator
         self._clock = clock
-        self._sums: Counter[str] = Counter()
-        self._samples = 0
+        self._sums: dict[str, float] = {}
+        self._seconds = 0.0
+        self._looked = clock.monotonic()
+        self._busy = self._looked
         self._totals: dict[str, int] = {}
         self._requests: Counter[str] = Counter()
         self._counted = False
+        activator.on_wake(self._note_wake)
+
+    def _note_wake(self, key: str) -> None:
+        self._busy = self._clock.monotonic()
 
     def on_wake(self, callback: Callable[[str], None]) -> None:
         """Call `callback("namespace/service")` at once when a request finds no pod."""
@@ -68,11 +77,11 @@ class Demand:
         """What was asked since the last call, by `namespace/service`; without those of which
         nothing was."""
         held = self._activator.held()
-        sums, self._sums = self._sums, Counter()
-        samples, self._samples = self._samples, 0
+        sums, self._sums = self._sums, {}
+        seconds, self._seconds = self._seconds, 0.0
         requests, self._requests = self._requests, Counter()
         return {
-            key: Asked(sums[key] / (samples or 1), requests[key], held.get(key, 0))
+            key: Asked(sums.get(key, 0.0) / (seconds or 1.0), requests[key], held.get(key, 0))
             for key in {*sums, *requests, *held}
         }
 
@@ -81,7 +90,9 @@ class Demand:
         number = 0
         due = self._clock.monotonic()
         while True:
-            await self.look(count=number % COUNT_EVERY == 0)
+            count = number % COUNT_EVERY == 0
+            if count or self._clock.monotonic() - self._busy <= CALM_SECONDS:
+                await self.look(count=count)
             number += 1
             now = self._clock.monotonic()
             due = max(due + SAMPLE_SECONDS, now)
@@ -94,11 +105,17 @@ class Demand:
             counters = await self._admin.get(_COUNTERS) if count else b""
         except AdminError:
             self.blind = True
+            self._looked = self._clock.monotonic()
             return
         self.blind = False
-        self._samples += 1
+        now = self._clock.monotonic()
+        seconds, self._looked = now - self._looked, now
+        self._seconds += seconds
         for cluster, value in _IN_FLIGHT.findall(gauges):
-            self._sums[key_of(cluster.decode())] += int(value)
+            key = key_of(cluster.decode())
+            # It stands for the time since the sample before.
+            self._sums[key] = self._sums.get(key, 0.0) + int(value) * seconds
+            self._busy = now
         if count:
             self._count({name.decode(): int(value) for name, value in _TOTAL.findall(counters)})
 
@@ -109,5 +126,6 @@ class Demand:
         for cluster, total in totals.items():
             new = total - before.get(cluster, 0 if known else total)
             if new:
+                self._busy = self._looked
                 # A counter that fell is that of a new Envoy.
                 self._requests[key_of(cluster)] += new if new > 0 else total

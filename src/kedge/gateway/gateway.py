@@ -35,6 +35,8 @@ from kedge.gateway.routes import is_ours
 from kedge.gateway.shadow import make_shadow_clusters
 from kedge.gateway.status import (
     ANSWERING,
+    RESOLVED_REFS,
+    Condition,
     Reach,
     Standing,
     current_condition,
@@ -56,13 +58,20 @@ log = logging.getLogger(__name__)
 DEBOUNCE = 0.003
 """Seconds that a change waits for those that come with it."""
 PACE = 4.0
-"""A publication that took a while is followed by a pause this many times as long, so that while a
-thousand services are applied Envoy and we do more than rebuild route tables."""
-LONGEST_PAUSE = 2.0
+"""A publication that took a while is followed by a pause this many times as long; by one twice and
+three times as long when the pauses before were no calm ones. So while a thousand services are
+applied Envoy and we do more than rebuild route tables."""
+LONGEST_PAUSE = 4.0
+GATHER = 0.25
+"""As many times as long as the last publication took the next one waits for what comes with it: the
+routes of one service should not need two."""
+LONGEST_GATHERING = 0.1
 CHUNK = 32
 """Routes that are read in one go: whoever shares our event loop has requests to wake pods for."""
 LOOK_AGAIN = 10.0
 """Seconds until a route is judged again that waits for another replica, if nothing is heard."""
+ARRIVAL_SECONDS = 0.5
+"""How long a new route's Services may be on their way."""
 SETTLE_TIMEOUT = 15.0
 """Longest wait, in seconds, for Envoy before the next publication goes out all the same."""
 
@@ -323,13 +332,16 @@ class Gateway:
         self.server.flush()
 
     async def _publish(self) -> None:
+        took, streak = 0.0, 0
         while True:
+            streak = streak + 1 if self._changed.is_set() else 1
             await self._changed.wait()
+            await self._clock.sleep(min(took * GATHER, LONGEST_GATHERING))
             self._changed.clear()
             began = self._clock.monotonic()
             await self._publish_or_blame()
             took = self._clock.monotonic() - began
-            await self._clock.sleep(min(took * PACE, LONGEST_PAUSE))
+            await self._clock.sleep(min(took * PACE * streak, LONGEST_PAUSE))
 
     async def _publish_or_blame(self) -> None:
         """Publish; when Envoy refuses the table, find the routes that it refuses, and leave those
@@ -450,11 +462,10 @@ class Gateway:
                 # It did, and still does as far as is known.
                 self._waiting.pop(key, None)
                 return Result(requeue_after=LOOK_AGAIN)
-        if conditions[-1].reason == NOT_YET:
-            # Usually gone in milliseconds, and until then what the status said before is true; so
-            # it is of an Envoy that died and is being restarted.
+        patience = self._patience(route, conditions)
+        if patience:
             since = self._waiting.setdefault(key, self._clock.monotonic())
-            left = since + self._settings.away_seconds - self._clock.monotonic()
+            left = since + patience - self._clock.monotonic()
             if left > 0:
                 return Result(requeue_after=left)
         else:
@@ -468,6 +479,18 @@ class Gateway:
         if self.fleet is not None and conditions[-1].reason == NOT_YET:
             return Result(requeue_after=LOOK_AGAIN)
         return None
+
+    def _patience(self, route: Object, conditions: list[Condition]) -> float:
+        """Seconds for which it is worth to wait before the conditions are told."""
+        if conditions[-1].reason == NOT_YET:
+            # Usually gone in milliseconds, and until then what the status said before is true; so
+            # it is of an Envoy that died and is being restarted.
+            return self._settings.away_seconds
+        resolved = next(one for one in conditions if one.type == RESOLVED_REFS)
+        if not resolved.status and current_condition(route, RESOLVED_REFS) is None:
+            # A new route and its Services are seen by two watches, in whatever order.
+            return ARRIVAL_SECONDS
+        return 0.0
 
     def _reach(self, cluster: str) -> Standing:
         endpoints = self._inventory.endpoints.get(cluster)

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,30 @@ _SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 _WILDCARD = (CLUSTER, LISTENER)
 PATIENCE = 10.0
 """Seconds after which routes are sent although a cluster has not become warm."""
+
+
+UNKNOWN = "?"
+"""Stands for the addresses of a resource that was sent by an earlier process."""
+
+
+class _Aims:
+    """Where some resources send to: each address counted, so that one is found without a search."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+
+    def add(self, resource: Resource) -> None:
+        for address in resource.addresses:
+            self._counts[address] += 1
+
+    def remove(self, resource: Resource) -> None:
+        for address in resource.addresses:
+            self._counts[address] -= 1
+            if not self._counts[address]:
+                del self._counts[address]
+
+    def include(self, address: str) -> bool:
+        return address in self._counts or UNKNOWN in self._counts
 
 
 class Connection:
@@ -52,6 +77,7 @@ class Connection:
         self._has: dict[str, dict[str, Resource]] = {type: {} for type in TYPES}
         self._sent: dict[str, dict[str, list[Resource]]] = {type: {} for type in TYPES}
         self._refused: dict[str, dict[str, str]] = {type: {} for type in TYPES}
+        self._aims = _Aims()
         self._dirty: dict[str, set[str]] = {type: set() for type in TYPES}
         self._subscribed: dict[str, set[str]] = {type: set() for type in TYPES}
         self._asked: set[str] = set()
@@ -71,11 +97,7 @@ class Connection:
 
     def may_send_to(self, address: str) -> bool:
         """Whether Envoy may still choose that address for a request."""
-        has, sent = self._has[ENDPOINT], self._sent[ENDPOINT]
-        return any(
-            address in resource.addresses or UNKNOWN in resource.addresses
-            for resource in itertools.chain(has.values(), *sent.values())
-        )
+        return self._aims.include(address)
 
     @property
     def settled(self) -> bool:
@@ -111,11 +133,12 @@ class Connection:
         self.wake()
 
     def _take_versions(self, type: str, versions: Mapping[str, str]) -> None:
+        somewhere = frozenset({UNKNOWN} if type == ENDPOINT else ())
         for name, version in versions.items():
             mine = self._server.find(type, name)
             same = mine is not None and mine.version == version
-            unknown = Resource(name, version, b"", frozenset({UNKNOWN}))
-            self._has[type][name] = mine if same and mine else unknown
+            unknown = Resource(name, version, b"", somewhere)
+            self._have(type, mine if same and mine else unknown)
             if type == CLUSTER:
                 self._chill(name, 0)
             elif type == ENDPOINT:
@@ -132,8 +155,8 @@ class Connection:
             return
         number = int(request.response_nonce)
         for resource in resources:
+            self._have(type, resource)
             self._land(type, resource)
-            self._has[type][resource.name] = resource
             if type == ENDPOINT and self._cold.get(resource.name, number) < number:
                 del self._cold[resource.name]
         for name in removed:
@@ -153,17 +176,29 @@ class Connection:
             self._cold.pop(resource.name, None)
         self._server.on_acknowledged(type, [])
 
+    def _have(self, type: str, resource: Resource) -> None:
+        """Envoy has `resource`, and not what it had of that name before."""
+        before = self._has[type].get(resource.name)
+        self._has[type][resource.name] = resource
+        self._aims.add(resource)
+        if before is not None:
+            self._aims.remove(before)
+
     def _land(self, type: str, resource: Resource) -> None:
         """`resource` and what was sent before it is no more on its way."""
         sent = self._sent[type].get(resource.name, [])
-        if resource in sent:
-            del sent[: sent.index(resource) + 1]
+        landed = sent.index(resource) + 1 if resource in sent else 0
+        for one in sent[:landed]:
+            self._aims.remove(one)
+        del sent[:landed]
         if not sent:
             self._sent[type].pop(resource.name, None)
 
     def _forget(self, type: str, name: str) -> None:
-        for table in (self._has[type], self._sent[type], self._refused[type]):
-            table.pop(name, None)
+        had = self._has[type].pop(name, None)
+        for resource in (*self._sent[type].pop(name, ()), *((had,) if had else ())):
+            self._aims.remove(resource)
+        self._refused[type].pop(name, None)
 
     # What Envoy is sent
 
@@ -293,16 +328,13 @@ class Connection:
         )
         for resource in changed:
             self._sent[type].setdefault(resource.name, []).append(resource)
+            self._aims.add(resource)
             self._refused[type].pop(resource.name, None)
             sent = response.resources.add(name=resource.name, version=resource.version)
             sent.resource.type_url, sent.resource.value = type, resource.body
         packed: bytes = response.SerializeToString()
         self._server.bytes_sent += len(packed)
         return packed
-
-
-UNKNOWN = "?"
-"""Stands for the addresses of a resource that was sent by an earlier process."""
 
 
 class AdsServer:
@@ -319,6 +351,7 @@ class AdsServer:
         self.bytes_sent = 0
         self.connections: set[Connection] = set()
         self._resources: dict[str, dict[str, Resource]] = {type: {} for type in TYPES}
+        self._aims = _Aims()
         self._now = now
         self._changed = asyncio.Event()
         self._listeners: list[Callable[[str, list[str]], None]] = []
@@ -341,9 +374,14 @@ class AdsServer:
             if found is None or found.version != resource.version:
                 mine[resource.name] = resource
                 names.append(resource.name)
+                self._aims.add(resource)
+                if found is not None:
+                    self._aims.remove(found)
         for name in removed:
-            if mine.pop(name, None) is not None:
+            gone = mine.pop(name, None)
+            if gone is not None:
                 names.append(name)
+                self._aims.remove(gone)
         for connection in self.connections:
             connection.mark(type, names)
         return bool(names)
@@ -378,9 +416,9 @@ class AdsServer:
 
     def may_send_to(self, address: str) -> bool:
         """Whether an Envoy may choose that address, now or after what is on its way to it."""
-        return any(
-            address in resource.addresses for resource in self._resources[ENDPOINT].values()
-        ) or any(connection.may_send_to(address) for connection in self.connections)
+        return self._aims.include(address) or any(
+            connection.may_send_to(address) for connection in self.connections
+        )
 
     def _wake_all(self) -> None:
         for connection in self.connections:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 
 _SUFFIXES = {
     "n": Decimal("1e-9"),
@@ -14,6 +15,7 @@ _SUFFIXES = {
 }
 
 
+@lru_cache(maxsize=1024, typed=True)
 def parse_quantity(text: str | int | float) -> Decimal:
     """The number that a quantity stands for, in the unit's base (cores, bytes, pieces).
 

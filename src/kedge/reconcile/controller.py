@@ -54,7 +54,7 @@ class Controller:
     Args:
         rest: seconds for which a key that was reconciled is left alone: its own writes come back
             as changes, and what changes together is looked at together. Where many keys are under
-            way it is as many times as long, up to half a second.
+            way it is as many times as long, up to half a second. `enqueue_soon` waits as long.
     """
 
     def __init__(
@@ -91,6 +91,15 @@ class Controller:
             self._queued.add(key)
             if key not in self._active:
                 self._offer(key)
+
+    def enqueue_soon(self, key: Key) -> None:
+        """Have `key` reconciled together with what else is about to change for it."""
+        if key not in self._queued:
+            self.enqueue(key, self._pause)
+
+    @property
+    def _pause(self) -> float:
+        return min(self._rest * max(1, len(self._active)), max(self._rest, _LONGEST_REST))
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -152,8 +161,7 @@ class Controller:
                 await self._attempt(key)
             finally:
                 if self._rest > 0:
-                    rest = min(self._rest * len(self._active), max(self._rest, _LONGEST_REST))
-                    due = self._rested[key] = self._clock.monotonic() + rest
+                    due = self._rested[key] = self._clock.monotonic() + self._pause
                     self._plan(due, key)
                 else:
                     self._release(key)

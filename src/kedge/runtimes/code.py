@@ -42,11 +42,15 @@ def make_importable(folder: Path) -> None:
     path = folder / CODE
     if path.is_dir() and str(path) not in sys.path:
         sys.path.insert(0, str(path))
+        importlib.invalidate_caches()
 
 
 def _forget(folder: Path) -> None:
     versions = folder.parent.iterdir() if folder.name.isdecimal() else ()
-    for one in (folder, *(one for one in versions if one.name.isdecimal())):
+    folders = (folder, *(one for one in versions if one.name.isdecimal()))
+    # A first load has nothing to forget, and a forked server is best off touching nothing.
+    known = [one for one in folders if {str(one), str(one / CODE)}.intersection(sys.path)]
+    for one in known:
         code = f"{one / CODE}{os.sep}"
         for name, module in sys.modules.copy().items():  # A list could meet an import halfway.
             file = getattr(module, "__file__", None) or ""
@@ -54,7 +58,8 @@ def _forget(folder: Path) -> None:
                 del sys.modules[name]
         if one != folder:
             sys.path[:] = [path for path in sys.path if path not in (str(one), str(one / CODE))]
-    importlib.invalidate_caches()
+    if known:
+        importlib.invalidate_caches()
 
 
 def package_of(module: str) -> str:

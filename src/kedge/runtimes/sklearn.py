@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
@@ -74,7 +75,20 @@ def preload() -> Sequence[Callable[[], object]]:
     installed_version("sklearn", "sklearn")
     for module in _COMMON:
         import_lean(module, without=_UNUSED)
+    _check_once()
     return [partial(import_lean, module, without=_UNUSED) for module in _LESS_COMMON]
+
+
+def _check_once() -> None:
+    """Have scikit-learn find out once, before any fork, what it asks at its first prediction.
+
+    Which kinds of frames there are (it reads what every installed package says of itself), and
+    whether an array is something else besides. Nothing is computed.
+    """
+    with suppress(ImportError, AttributeError, TypeError):
+        validation = import_module("sklearn.utils.validation")
+        validation.check_array(np.empty((1, 1)), ensure_all_finite=False)
+        validation._get_feature_names(np.empty((1, 1)))
 
 
 def flags() -> Flags:

@@ -9,6 +9,7 @@ import argparse
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 from kedge.server.aliases import translated
@@ -106,7 +107,13 @@ class Options:
 def parse(argv: Sequence[str], env: Mapping[str, str] | None = None) -> Options:
     """The options of `kedge serve ARGV`."""
     env = os.environ if env is None else env
-    return _options(*_parser().parse_known_args(translated(argv)), env)
+    return _options(*_own_parser().parse_known_args(translated(argv)), env)
+
+
+@cache
+def _own_parser() -> argparse.ArgumentParser:
+    """Made once: a forked server finds it made."""
+    return _parser()
 
 
 def parse_script(

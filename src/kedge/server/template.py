@@ -35,7 +35,7 @@ from kedge.server.options import parse
 
 _SERVER = (
     "asyncio", "uvloop", "httptools", "json", "orjson", "numpy", "kedge.server.server",
-    "kedge.server.grpc.service", "kedge.server.http.app",
+    "kedge.server.grpc.service", "kedge.server.http.app", "uvicorn.lifespan.off",
 )  # fmt: skip
 _SERVE = ("-m", "kedge", "serve")
 _IDLE_MILLISECONDS = 2000.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import cast
 
 from kedge.gateway.activator import Activator
@@ -10,7 +11,9 @@ from kedge.gateway.demand import Asked, Demand
 from kedge.gateway.inherited import parse_hosts
 from kedge.gateway.ir import Endpoints, Hold
 from kedge.gateway.traffic import Traffic, TrafficReader
+from kedge.lib.clock import SYSTEM_CLOCK, Clock
 from kedge.settings.gateway import LATENCY_BUCKETS
+from kedge.testing.clock import FakeClock
 
 
 class Admin:
@@ -20,8 +23,10 @@ class Admin:
         self.gauges: dict[str, int] | None = {}
         self.totals: dict[str, int] = {}
         self.text = ""
+        self.reads = 0
 
     async def get(self, path: str) -> bytes:
+        self.reads += 1
         if self.gauges is None:
             raise AdminError("It is gone.")
         if "Gauges" in path:
@@ -35,13 +40,14 @@ def _lines(values: dict[str, int]) -> bytes:
     return "".join(f"cluster.{key}: {value}\n" for key, value in values.items()).encode()
 
 
-def make_demand() -> tuple[Admin, Activator, Demand]:
+def make_demand(clock: Clock = SYSTEM_CLOCK) -> tuple[Admin, Activator, Demand]:
     admin, activator = Admin(), Activator(max_held=10)
-    return admin, activator, Demand(cast(EnvoyAdmin, admin), activator)
+    return admin, activator, Demand(cast(EnvoyAdmin, admin), activator, clock)
 
 
 async def test_requests_in_flight_are_averaged_over_the_samples() -> None:
-    admin, _, demand = make_demand()
+    clock = FakeClock()
+    admin, _, demand = make_demand(clock)
     for active, pending in ((1, 0), (3, 2), (0, 0), (2, 0)):
         admin.gauges = {
             "default/iris/80.upstream_rq_active": active,
@@ -49,9 +55,44 @@ async def test_requests_in_flight_are_averaged_over_the_samples() -> None:
             "kedge/activator.upstream_rq_active": 7,
             "kedge-xds.upstream_rq_active": 1,
         }
+        await clock.advance(0.5)
         await demand.look(count=False)
     assert demand.sample() == {"default/iris": Asked(2.0, 0, 0)}
     assert demand.sample() == {}
+
+
+async def test_a_sample_stands_for_the_time_before_it() -> None:
+    clock = FakeClock()
+    admin, _, demand = make_demand(clock)
+    for seconds, active in ((3, 0), (1, 8)):
+        admin.gauges = {"default/iris/80.upstream_rq_active": active}
+        await clock.advance(seconds)
+        await demand.look(count=False)
+    assert demand.sample() == {"default/iris": Asked(2.0, 0, 0)}
+
+
+async def test_envoy_is_seldom_read_while_nobody_asks() -> None:
+    clock = FakeClock()
+    admin, activator, demand = make_demand(clock)
+    task = asyncio.create_task(demand.run())
+
+    async def reads_in(seconds: float) -> int:
+        before = admin.reads
+        await clock.advance(seconds)
+        return admin.reads - before
+
+    await clock.advance(5)
+    calm = await reads_in(10)
+    assert calm == 40, "gauges and counters twice a second"
+    admin.gauges = {"default/iris/80.upstream_rq_active": 1}
+    assert await reads_in(10) > 100
+    admin.gauges = {}
+    await clock.advance(5)
+    assert await reads_in(10) == calm
+    activator.update(Endpoints("default/iris/80", (), Hold()))
+    activator.ask("default/iris/80")
+    assert await reads_in(1) >= 10
+    task.cancel()
 
 
 async def test_requests_are_counted_over_restarts_of_envoy() -> None:

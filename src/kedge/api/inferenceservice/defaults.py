@@ -28,8 +28,10 @@ _V2_FORMATS = frozenset({"triton", "vLLM"})
 
 
 def apply_defaults(isvc: Object, config: ServingConfig) -> Object:
-    """A copy of the object with every default filled in; the object itself is left as it is."""
-    full = copy.deepcopy(isvc)
+    """The object with every default filled in; the given one is left as it is."""
+    full = {**isvc, "metadata": dict(isvc.get("metadata") or {})}
+    if "spec" in isvc:
+        full["spec"] = copy.deepcopy(isvc["spec"])
     mode = deployment_mode(isvc, config)
     annotations = _annotations(full)
     if DEPLOYMENT_MODE in annotations or mode is not DeploymentMode.KNATIVE:
@@ -160,9 +162,9 @@ def _compare(given: Any, default: str) -> int:
 
 
 def _annotations(obj: Object) -> dict[str, str]:
-    metadata = obj.setdefault("metadata", {})
-    annotations: dict[str, str] = metadata.get("annotations") or {}
-    metadata["annotations"] = annotations
+    """The annotations of an object whose metadata are ours to change."""
+    annotations: dict[str, str] = dict(obj["metadata"].get("annotations") or {})
+    obj["metadata"]["annotations"] = annotations
     return annotations
 
 

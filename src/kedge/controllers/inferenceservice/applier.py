@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from kedge.api.scheme import DEPLOYMENT, GATEWAY_GROUP, SERVICE, Kind
@@ -32,11 +33,30 @@ class KindMissing(BuildError):
     reason = "KindMissing"
 
 
+@dataclass(slots=True)
+class Applied:
+    """What was wanted of a child at an earlier look, and found to be so.
+
+    Attributes:
+        wanted: as it was built; stamped: as it is applied.
+        live: the object that was found to say all that.
+    """
+
+    wanted: Object
+    stamped: Object
+    live: Object | None = None
+
+
+Applications = dict[tuple[str, str], Applied]
+"""By kind and name."""
+
+
 class Applier:
     """Writes the children of one InferenceService.
 
     Attributes:
         written: kind and name of everything that shall stay.
+        known: from earlier looks at the same service; nothing depends on it but the time it takes.
     """
 
     def __init__(self, cluster: Cluster, cache: Cache, isvc: Object) -> None:
@@ -44,21 +64,28 @@ class Applier:
         self._cache = cache
         self._isvc = isvc
         self.written: set[tuple[str, str]] = set()
+        self.known: Applications = {}
 
     async def apply(self, kind: Kind, obj: Object) -> Object:
         """The object as stored, after making it so."""
-        self.written.add((kind.kind, obj["metadata"]["name"]))
-        stamped = _stamp(obj)
+        place = (kind.kind, str(obj["metadata"]["name"]))
+        self.written.add(place)
+        known = self.known.get(place)
+        if known is None or known.wanted != obj:
+            known = self.known[place] = Applied(obj, _stamp(obj))
         live = self._cached(kind, obj)
+        if live is not None and live is known.live:
+            return live
         if live is None:
             # What is somebody else's need not carry the label by which we watch.
             live = await self.find(kind, obj["metadata"]["name"])
         if live is not None:
             self._check_owner(kind, live)
-            if _is_applied(live, stamped):
+            if _is_applied(live, known.stamped):
+                known.live = live
                 return live
         try:
-            return await self._cluster.apply(kind, stamped)
+            return await self._cluster.apply(kind, known.stamped)
         except NotFound as error:
             raise _missing(kind, error) from error
 

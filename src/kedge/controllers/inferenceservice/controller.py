@@ -26,6 +26,7 @@ from kedge.controllers.inferenceservice.cache import (
     service_of,
 )
 from kedge.controllers.inferenceservice.names import ISVC_LABEL
+from kedge.controllers.inferenceservice.observe import signs_of
 from kedge.controllers.inferenceservice.pins import ModelPins
 from kedge.controllers.inferenceservice.reconcile import Reconciler
 from kedge.controllers.inferenceservice.surroundings import DEFAULT_CLUSTER_DOMAIN
@@ -124,7 +125,8 @@ class InferenceServiceController:
     def _watch(self) -> None:
         self._informers[INFERENCE_SERVICE].on_change(self._on_service)
         for kind in _OF_SERVICES:
-            self._informers[kind].on_change(self._on_child)
+            handler = self._on_pod if kind == POD else self._on_child
+            self._informers[kind].on_change(handler)
         for kind in _CLUSTER_WIDE:
             self._informers[kind].on_change(self._on_surroundings)
         self._informers[CONFIG_MAP].on_change(self._on_config)
@@ -135,9 +137,19 @@ class InferenceServiceController:
         self._enqueue(obj)
 
     def _on_child(self, type: EventType, obj: Object, old: Object | None) -> None:
+        if type is EventType.MODIFIED and old is not None and _says(old) == _says(obj):
+            return
+        self._enqueue_owner(obj)
+
+    def _on_pod(self, type: EventType, pod: Object, old: Object | None) -> None:
+        before = None if old is None else signs_of(old)
+        if before != (None if type is EventType.DELETED else signs_of(pod)):
+            self._enqueue_owner(pod)
+
+    def _enqueue_owner(self, obj: Object) -> None:
         key = service_of(obj)
         if key is not None:
-            self._controller.enqueue(key)
+            self._controller.enqueue_soon(key)
 
     def _on_config(self, type: EventType, obj: Object, old: Object | None) -> None:
         if obj["metadata"]["name"] in (GC_CONFIG_MAP, NETWORK_CONFIG_MAP):
@@ -150,6 +162,16 @@ class InferenceServiceController:
         namespace = obj["metadata"].get("namespace")
         for isvc in self._informers[INFERENCE_SERVICE].list(namespace or None):
             self._enqueue(isvc)
+
+
+def _says(obj: Object) -> list[object]:
+    """An object without who manages it, and its version."""
+    metadata = {
+        field: value
+        for field, value in obj["metadata"].items()
+        if field not in ("managedFields", "resourceVersion")
+    }
+    return [metadata, *(value for field, value in obj.items() if field != "metadata")]
 
 
 def _asks(isvc: Object) -> tuple[object, ...]:

@@ -105,6 +105,9 @@ class Diagnosis:
             return cause
         if not pods:
             return None
+        if not pods[0]["spec"].get("nodeName"):
+            # All there is to know of it so far is in the pod, and its changes are watched.
+            return cause
         scene = replace(
             scene, events=await self._events(pods[0]), log=await self._last_lines(pods[0])
         )

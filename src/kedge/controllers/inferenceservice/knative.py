@@ -111,7 +111,6 @@ class KnativeMode:
             targets = spread(targets, progress.shares)
             if progress.due is not None:
                 outcome.again_in(max((progress.due - self.scope.now).total_seconds(), 0.05))
-        await revisions.note_proofs()
         desired = [
             Backend(services[revision], weight, revisions.ports(revision))
             for revision, weight in shares(targets).items()
@@ -122,6 +121,8 @@ class KnativeMode:
         whole = revisions.whole(current)
         needed = revisions.needed(current, {named[b.service]: b.weight for b in aimed}, whole)
         await revisions.wake(needed, whole)
+        # Last: what is proven may be released, unless it is said before how many pods stay.
+        await revisions.note_proofs()
         answering = {services[name] for name in revisions.workloads if revisions.answers(name)}
         able = {s for s in answering if revisions.has(named[s], needed.get(named[s], 0))}
         outcome.decision = self.scope.decide(component, aimed, answering, able)

@@ -57,6 +57,23 @@ def newest_first(pods: Iterable[Object]) -> list[Object]:
     return alive
 
 
+def signs_of(pod: Object) -> tuple[object, ...] | None:
+    """All that is read of a pod; None where it counts for nothing: it is going, or nobody has
+    said anything about it yet."""
+    metadata, status = pod["metadata"], pod.get("status") or {}
+    node, conditions = pod["spec"].get("nodeName"), status.get("conditions") or ()
+    if metadata.get("deletionTimestamp") or not (node or conditions):
+        return None
+    return (
+        *(metadata.get(field) for field in ("uid", "labels", "annotations", "ownerReferences")),
+        node,
+        *(status.get(field) for field in ("phase", "reason", "message")),
+        [[one.get(f) for f in ("type", "status", "reason", "message")] for one in conditions],
+        status.get("initContainerStatuses"),
+        status.get("containerStatuses"),
+    )
+
+
 @dataclass(frozen=True)
 class Workload:
     """A Deployment and its pods."""

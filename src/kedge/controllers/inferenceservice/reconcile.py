@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable
 
 from kedge.api.inferenceservice import status as api
-from kedge.api.inferenceservice.defaults import apply_defaults, deployment_mode
+from kedge.api.inferenceservice.defaults import deployment_mode
 from kedge.api.inferenceservice.status import Status
 from kedge.api.scheme import (
     CONFIG_MAP,
@@ -25,7 +25,6 @@ from kedge.cluster.base import Cluster, Object
 from kedge.cluster.errors import ApiError, BadRequest, Forbidden, Invalid, NotFound
 from kedge.controllers.inferenceservice import names
 from kedge.controllers.inferenceservice.applier import Applier, applied_hash
-from kedge.controllers.inferenceservice.assembly import plan_service
 from kedge.controllers.inferenceservice.ca_bundle import copy_ca_bundle
 from kedge.controllers.inferenceservice.cache import Cache
 from kedge.controllers.inferenceservice.causes import NOT_READY
@@ -36,11 +35,11 @@ from kedge.controllers.inferenceservice.children.service import make_gateway_ser
 from kedge.controllers.inferenceservice.components import ServicePlan, Warned
 from kedge.controllers.inferenceservice.diagnosis import Diagnosis
 from kedge.controllers.inferenceservice.errors import BuildError, Refused
-from kedge.controllers.inferenceservice.gathering import gather
 from kedge.controllers.inferenceservice.knative import KnativeMode
 from kedge.controllers.inferenceservice.names import ComponentKind
 from kedge.controllers.inferenceservice.observe import route_verdict
 from kedge.controllers.inferenceservice.pins import ModelPins, NothingPinned
+from kedge.controllers.inferenceservice.planning import Planner
 from kedge.controllers.inferenceservice.rollout import Outcome, Scope
 from kedge.controllers.inferenceservice.standard import StandardMode
 from kedge.controllers.inferenceservice.status import report
@@ -96,8 +95,8 @@ class Reconciler:
         self.cache = cache
         self.config = config
         self.clock = clock
-        self.cluster_domain = cluster_domain
         self.namespace = namespace
+        self.planner = Planner(cluster, cache, cluster_domain=cluster_domain, namespace=namespace)
         self.events = EventRecorder(cluster, COMPONENT, clock)
         self._reviewed: dict[Key, tuple[object, ServingConfig, list[Warned]]] = {}
 
@@ -106,6 +105,7 @@ class Reconciler:
         isvc = self.cache.get(INFERENCE_SERVICE, key.namespace, key.name)
         if isvc is None:
             self._reviewed.pop(key, None)
+            self.planner.forget(key)
             return None
         if isvc["metadata"].get("deletionTimestamp"):
             await self._release(isvc)
@@ -283,16 +283,7 @@ class _Pass:
     # -- phases ----------------------------------------------------------------------------
 
     async def _plan(self, config: ServingConfig) -> ServicePlan:
-        full = apply_defaults(self.isvc, config)
-        around = await gather(
-            self.cluster,
-            self.cache,
-            full,
-            config,
-            cluster_domain=self.reconciler.cluster_domain,
-            home=self.reconciler.namespace,
-        )
-        plan = plan_service(full, around, config)
+        plan, self.applier.known = await self.reconciler.planner.plan(self.isvc, config)
         self.errors.update(plan.errors)
         try:
             await copy_ca_bundle(self.cluster, config, self.reconciler.namespace, self.namespace)

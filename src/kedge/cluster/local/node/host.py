@@ -77,6 +77,11 @@ class StartSlots:
         self._waiting: tuple[deque[asyncio.Future[None]], ...] = (deque(), deque())
         self._longest = longest
 
+    @property
+    def waiting(self) -> int:
+        """How many wait for a slot."""
+        return sum(map(len, self._waiting))
+
     async def take(self, *, urgent: bool = False) -> Callable[[], None]:
         """Wait for a slot; what gives it back, once however often it is called."""
         if self._free > 0:

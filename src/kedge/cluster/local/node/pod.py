@@ -31,7 +31,9 @@ _RETRY = Backoff(initial=0.5, limit=5.0)
 _API_RETRY = Backoff(initial=0.05, limit=5.0)
 _DEFAULT_GRACE = 30.0
 _TOGETHER = 0.15
-"""Seconds that the status of a pod that is starting waits for what comes next."""
+"""Seconds that the status of a pod that is starting waits for what comes next; as many times as
+long as there are pods that want to start, since each of them takes longer."""
+_LONGEST_TOGETHER = 1.5
 
 
 class PodLife:
@@ -49,6 +51,7 @@ class PodLife:
         self._arrived = asyncio.Event()
         self._ending = asyncio.Event()
         self._vanished = False
+        self._leaving = False
         self._sandbox: Sandbox | None = None
         self._lives: list[ContainerLife] = []
         self._volumes: Volumes | None = None
@@ -370,6 +373,7 @@ class PodLife:
         if not self._vanished:
             if self._sandbox is not None:
                 await self._drain()
+            self._leaving = not self._pod["metadata"].get("finalizers")
             vanishing = asyncio.create_task(self._wait_vanished())
             stopping = asyncio.create_task(self._stop_politely())
             await asyncio.wait({vanishing, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -442,6 +446,8 @@ class PodLife:
             s.running_since or s.terminated or s.last for s in facts.of_role("main")
         ):
             facts.phase = "Running"
+        if self._leaving and not any(state.running_since for state in facts.containers):
+            return  # The object is deleted next: that says it all.
         self._dirty.set()
         if not facts.is_starting:
             self._arrived.set()
@@ -453,7 +459,9 @@ class PodLife:
             await self._dirty.wait()
             if not self._arrived.is_set():
                 # Nobody acts on the steps of a start: a quick one is told in one write.
-                await wait_until(self._arrived, self._host.clock, _TOGETHER)
+                crowd = _TOGETHER * (1 + self._host.slots.waiting)
+                patience = min(crowd, _LONGEST_TOGETHER)
+                await wait_until(self._arrived, self._host.clock, patience)
             self._dirty.clear()
             status = make_status(
                 self._pod, self._facts, self._host.clock.now(), self._published or {}

@@ -17,6 +17,7 @@ from kedge.cluster.local.workloads.pods import (
     seconds_until_available,
 )
 from kedge.cluster.local.workloads.status import (
+    REST,
     StatusWriter,
     find_condition,
     without_condition,
@@ -49,7 +50,7 @@ class ReplicaSetController:
         self._status = StatusWriter(cluster, self._sets)
         self._events = EventRecorder(cluster, _SOURCE, clock)
         self._giving_up: set[str] = set()
-        self._controller = Controller("replicasets", self.reconcile, clock=clock)
+        self._controller = Controller("replicasets", self.reconcile, clock=clock, rest=REST)
         index_owners(self._pods)
         self._sets.on_change(self._set_changed)
         self._pods.on_change(self._pod_changed)

@@ -11,6 +11,9 @@ from kedge.reconcile import Informer
 
 Condition = dict[str, Any]
 
+REST = 0.02
+"""Seconds between two looks at one workload: what changes within them is told by one write."""
+
 
 class StatusWriter:
     """Writes the status of one kind; nobody else does, so no version needs to be checked."""

@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
+
 from kedge.api.scheme import Kind
 from kedge.cluster.base import Object
 from kedge.reconcile.owners import controller_reference
@@ -35,5 +37,8 @@ def make_object(
 
 def digest(value: Any) -> str:
     """A short digest of a JSON value, the same for equal values."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    if not text.isascii() or b"\x7f" in text:
+        # What is stored was counted over this form, which differs only there.
+        text = json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+    return hashlib.sha256(text).hexdigest()[:16]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from kedge.api.scheme import DEPLOYMENT, POD, REPLICA_SET
@@ -11,7 +12,7 @@ from kedge.cluster.local.workloads.claims import OWNER_INDEX, Claims, index_owne
 from kedge.cluster.local.workloads.deployments import progress, revisions, rolling, scaling
 from kedge.cluster.local.workloads.labels import labels_of, matches
 from kedge.cluster.local.workloads.pods import has_ended
-from kedge.cluster.local.workloads.status import StatusWriter, find_condition
+from kedge.cluster.local.workloads.status import REST, StatusWriter, find_condition
 from kedge.lib.clock import SYSTEM_CLOCK, Clock
 from kedge.reconcile import Controller, EventRecorder, Informers, Key, Result, controller_of
 
@@ -32,7 +33,7 @@ class DeploymentController:
         self._claims = Claims(cluster, self._sets)
         self._status = StatusWriter(cluster, self._deployments)
         self._events = EventRecorder(cluster, _SOURCE, clock)
-        self._controller = Controller("deployments", self.reconcile, clock=clock)
+        self._controller = Controller("deployments", self.reconcile, clock=clock, rest=REST)
         index_owners(self._sets)
         self._deployments.on_change(self._deployment_changed)
         self._sets.on_change(self._set_changed)
@@ -69,8 +70,7 @@ class DeploymentController:
         self, deployment: Object, new: Object | None, old: list[Object]
     ) -> Result | None:
         if new is None:
-            new = await self._create_set(deployment, old)
-            return await self._conclude(deployment, new, old)
+            return await self._begin(deployment, old)
         size = rolling.new_size(deployment, rolling.size_of(new), [*old, new])
         if size != rolling.size_of(new):
             new = await self._scale(deployment, new, size)
@@ -91,20 +91,21 @@ class DeploymentController:
         if any(self._has_pods(one) for one in old):
             return await self._conclude(deployment, new, old)
         if new is None:
-            new = await self._create_set(deployment, old)
-        elif rolling.size_of(new) != rolling.wanted(deployment):
+            return await self._begin(deployment, old)
+        if rolling.size_of(new) != rolling.wanted(deployment):
             new = await self._scale(deployment, new, rolling.wanted(deployment))
         return await self._conclude(deployment, new, old)
 
     async def _resize(
         self, deployment: Object, new: Object | None, old: list[Object]
     ) -> Result | None:
-        """Give every ReplicaSet its size, and its note of the Deployment's size, anew."""
+        """Give every ReplicaSet its size, and its note of the Deployment's size, anew.
+
+        Their change brings us back, to tell the counts.
+        """
         sizes = scaling.resize(deployment, new, old)
-        every = await self._scale_all(
-            deployment, [*old, *([new] if new else [])], sizes, annotate=True
-        )
-        await self._write_counts(deployment, every[-1] if new else None, every)
+        every = [*old, *([new] if new else [])]
+        await self._scale_all(deployment, every, sizes, annotate=True)
         return None
 
     async def _hold(
@@ -124,6 +125,13 @@ class DeploymentController:
 
     # ReplicaSets
 
+    async def _begin(self, deployment: Object, old: list[Object]) -> Result | None:
+        """Create the ReplicaSet of a new template, and say so in the same write as its counts."""
+        new = await self._create_set(deployment, old)
+        return await self._conclude(
+            deployment, new, old, said=f'Created new replica set "{new["metadata"]["name"]}"'
+        )
+
     async def _create_set(self, deployment: Object, old: list[Object]) -> Object:
         revision = revisions.next_revision(old)
         size = rolling.new_size(deployment, 0, old)
@@ -138,12 +146,9 @@ class DeploymentController:
             await self._events.record(deployment, "Warning", "ReplicaSetCreateError", said)
             raise
         self._sets.note_write(created)
-        name = created["metadata"]["name"]
         await self._note_revision(deployment, revision)
         if size:
             await self._say_scaled(deployment, created, 0, size)
-        said = f'Created new replica set "{name}"'
-        await self._say_progress(deployment, "True", "NewReplicaSetCreated", said)
         return created
 
     async def _adopt_existing(self, deployment: Object, made: Object) -> Object:
@@ -232,17 +237,23 @@ class DeploymentController:
     # The Deployment itself
 
     async def _conclude(
-        self, deployment: Object, new: Object | None, old: list[Object]
+        self, deployment: Object, new: Object | None, old: list[Object], *, said: str = ""
     ) -> Result | None:
-        """Write counts and progress; come back when the progress deadline may have passed."""
-        deployment = self._latest(deployment)
+        """Write counts and progress; come back when the progress deadline may have passed.
+
+        Args:
+            said: what is to be told of the creation of `new`.
+        """
+        stored = deployment = self._latest(deployment)
         every = [*old, *([new] if new else [])]
         now = self._clock.now()
+        if said:
+            deployment = _progressed(deployment, "True", "NewReplicaSetCreated", said, now)
         counts = progress.count(deployment, new, every, now)
         status = progress.judge(deployment, counts, new, every, now)
         if progress.is_complete(deployment, status):
             await self._clean_up(deployment, old)
-        await self._status.write(deployment, status)
+        await self._status.write(stored, status)
         left = progress.seconds_until_stuck(deployment, status["conditions"], now)
         return Result(requeue_after=left + 1) if left is not None and left >= 0 else None
 
@@ -273,14 +284,10 @@ class DeploymentController:
     async def _say_progress(
         self, deployment: Object, status: str, reason: str, message: str
     ) -> None:
-        if progress.deadline_of(deployment) is None:
-            return
         deployment = self._latest(deployment)
-        now = self._clock.now()
-        condition = progress.make_condition(progress.PROGRESSING, status, reason, message, now)
-        old = deployment.get("status") or {}
-        conditions = progress.with_condition(old.get("conditions") or [], condition)
-        await self._status.write(deployment, {**old, "conditions": conditions})
+        told = _progressed(deployment, status, reason, message, self._clock.now())
+        if told is not deployment:
+            await self._status.write(deployment, told["status"])
 
     async def _say_scaled(
         self, deployment: Object, replica_set: Object, before: int, after: int
@@ -345,3 +352,15 @@ class DeploymentController:
 
     def _enqueue(self, obj: Object, name: str) -> None:
         self._controller.enqueue(Key(obj["metadata"]["namespace"], name))
+
+
+def _progressed(
+    deployment: Object, status: str, reason: str, message: str, now: datetime
+) -> Object:
+    """The Deployment with its progress told, where progress is looked after at all."""
+    if progress.deadline_of(deployment) is None:
+        return deployment
+    condition = progress.make_condition(progress.PROGRESSING, status, reason, message, now)
+    old = deployment.get("status") or {}
+    conditions = progress.with_condition(old.get("conditions") or [], condition)
+    return {**deployment, "status": {**old, "conditions": conditions}}

@@ -23,7 +23,7 @@ from kedge.reconcile import Controller, EventRecorder, Informers, Key, Result
 _NAME = "default-scheduler"
 _SCHEDULED = "PodScheduled"
 _SHY = "pods-with-pod-affinity"
-_PATIENCE = 5.0
+_PATIENCE = 10.0
 """Seconds for which a pod that comes or goes gives hope to those that wait for room: they are not
 told that there is none before all stands still."""
 
@@ -62,25 +62,35 @@ class Scheduler:
         if pod is None or not _wants_node(pod):
             self._pass_on(key)
             return None
+        hope = self._moved_at + _PATIENCE - self._clock.monotonic()
+        if hope > 0 and not any(could_fit(pod, node) for node in self._nodes.list()):
+            hope = 0.0
+        wish = _wish(pod, by_labels=self._minds_others(pod))
+        if hope > 0 and self._first(wish) not in (None, key):
+            # Whoever asked for the same before goes first, and calls the next.
+            self._waiting[key] = wish
+            return Result(requeue_after=hope)
         node, refusals = self._choose(pod)
         if node is not None:
             self._pass_on(key)
             await self._bind(pod, node)
             return None
-        self._waiting[key] = _wish(pod, by_labels=self._minds_others(pod))
-        left = self._moved_at + _PATIENCE - self._clock.monotonic()
-        if left > 0 and any(could_fit(pod, node) for node in self._nodes.list()):
-            return Result(requeue_after=left)
+        self._waiting[key] = wish
+        if hope > 0:
+            return Result(requeue_after=hope)
         await self._refuse(pod, refusals)
         return None
+
+    def _first(self, wish: str) -> Key | None:
+        """Who has waited longest of those that ask for the same."""
+        return next((key for key, asked in self._waiting.items() if asked == wish), None)
 
     def _pass_on(self, key: Key) -> None:
         """A pod waits no more: the next of those that ask for the same may have more luck."""
         wish = self._waiting.pop(key, None)
-        if wish is not None:
-            alike = (other for other, asked in self._waiting.items() if asked == wish)
-            if (following := next(alike, None)) is not None:
-                self._controller.enqueue(following)
+        following = None if wish is None else self._first(wish)
+        if following is not None:
+            self._controller.enqueue(following)
 
     def _choose(self, pod: Object) -> tuple[str | None, dict[str, list[Misfit]]]:
         """The least used node that fits, or what each node has against the pod."""
@@ -113,17 +123,12 @@ class Scheduler:
         return found
 
     async def _bind(self, pod: Object, node: str) -> None:
-        # The status first: whoever sees the pod on its node sees it whole.
-        condition = {
-            "type": _SCHEDULED,
-            "status": "True",
-            "lastProbeTime": None,
-            "lastTransitionTime": format_time(self._clock.now()),
-        }
         metadata = pod["metadata"]
         patch = {"metadata": {"uid": metadata["uid"]}, "spec": {"nodeName": node}}
         try:
-            await self._set_condition(pod, condition)
+            if condition_of(pod, _SCHEDULED) is not None:
+                # What was said before is true no more; else the node says it with all the rest.
+                await self._set_condition(pod, self._scheduled())
             bound = await self._cluster.patch(
                 POD, metadata["name"], patch, namespace=metadata["namespace"]
             )
@@ -133,6 +138,14 @@ class Scheduler:
         self._moved_at = self._clock.monotonic()
         said = f"Successfully assigned {metadata['namespace']}/{metadata['name']} to {node}"
         await self._events.record(pod, "Normal", "Scheduled", said)
+
+    def _scheduled(self) -> dict[str, Any]:
+        return {
+            "type": _SCHEDULED,
+            "status": "True",
+            "lastProbeTime": None,
+            "lastTransitionTime": format_time(self._clock.now()),
+        }
 
     async def _refuse(self, pod: Object, refusals: dict[str, list[Misfit]]) -> None:
         message = explain(refusals)
