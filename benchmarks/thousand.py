@@ -49,7 +49,7 @@ class Unsettled(Exception):
 
 
 class Api:
-    """The Kubernetes API of one Kedge over a kept connection for each thread, as kubectl keeps one."""
+    """The Kubernetes API of one Kedge; each thread keeps its connection, as kubectl does."""
 
     def __init__(self, kedge: RunningKedge) -> None:
         self._port = kedge.api_port

@@ -10,9 +10,10 @@ it, so the reason and message of a component that is not ready come first.
 
 from __future__ import annotations
 
-import copy
 from enum import StrEnum
 from typing import Any
+
+import msgspec
 
 from kedge.api.inferenceservice.reasons import FAILURE_REASONS, Reason
 from kedge.lib.clock import SYSTEM_CLOCK, Clock, format_time
@@ -62,15 +63,17 @@ class Status:
     def __init__(
         self, status: dict[str, Any] | None, generation: int, clock: Clock = SYSTEM_CLOCK
     ) -> None:
-        self._status: dict[str, Any] = copy.deepcopy(status or {})
+        self._status: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(status or {}))
         self._clock = clock
         stored = self._status.pop("conditions", None) or []
         self._before = {entry["type"]: entry for entry in stored}
         self._conditions: dict[str, dict[str, Any]] = dict(self._before)
         self._status["observedGeneration"] = generation
+        self._is_settled = True
 
     def to_dict(self) -> dict[str, Any]:
         """The status to store."""
+        self._settle()
         result = {key: value for key, value in self._status.items() if value not in (None, "", {})}
         if self._conditions:
             result["conditions"] = [self._conditions[type_] for type_ in sorted(self._conditions)]
@@ -79,10 +82,12 @@ class Status:
     # Conditions.
 
     def condition(self, type_: str) -> dict[str, Any] | None:
+        self._settle()
         return self._conditions.get(type_)
 
     def status_of(self, type_: str) -> str:
         """`True`, `False` or `Unknown`; a condition that was never set is Unknown."""
+        self._settle()
         return str((self._conditions.get(type_) or {}).get("status", "Unknown"))
 
     @property
@@ -94,14 +99,14 @@ class Status:
         for type_ in DEPENDENTS:
             if type_ not in self._conditions:
                 self._set(type_, "Unknown")
-        self._recompute()
+        self._is_settled = False
 
     def mark(self, type_: str, status: str, reason: str = "", message: str = "") -> None:
         """Set any condition but Ready, which is computed."""
         if type_ == READY:
             raise ValueError("Ready is computed from its dependents and cannot be set.")
         self._set(type_, status, reason, message)
-        self._recompute()
+        self._is_settled = False
 
     def mark_true(self, type_: str, reason: str = "", message: str = "") -> None:
         self.mark(type_, "True", reason, message)
@@ -215,7 +220,7 @@ class Status:
         for type_, entry in list(self._conditions.items()):
             if entry.get("reason") == Reason.STOPPED:
                 self._set(type_, "Unknown")
-        self._recompute()
+        self._is_settled = False
 
     # The model.
 
@@ -295,6 +300,12 @@ class Status:
         else:
             entry["lastTransitionTime"] = format_time(self._clock.now())
             self._conditions[type_] = entry
+
+    def _settle(self) -> None:
+        """Compute Ready, if something has been marked since."""
+        if not self._is_settled:
+            self._is_settled = True
+            self._recompute()
 
     def _recompute(self) -> None:
         dependents = [self._conditions[type_] for type_ in DEPENDENTS if type_ in self._conditions]

@@ -140,7 +140,7 @@ def make_template(pod: Tree, labels: Mapping[str, str], annotations: Mapping[str
             "labels": dict(sorted(labels.items())),
             "annotations": {**kept, names.TEMPLATE_HASH: stamp},
         },
-        "spec": copy.deepcopy(pod),
+        "spec": pod,
     }
 
 
@@ -203,7 +203,7 @@ def _count(text: str) -> int | str:
 
 def _with_revision_env(pod: Tree, service: str, revision: str) -> Tree:
     """The environment that Knative promises to a revision's containers."""
-    copied = copy.deepcopy(pod)
+    copied = {**pod, "containers": copy.deepcopy(pod["containers"])}
     serving = serving_container(copied)
     set_env(serving, "PORT", str(first_port(serving)))
     for container in copied["containers"]:

@@ -8,7 +8,12 @@ from typing import Any
 from kedge.api.scheme import NODE, POD
 from kedge.cluster.base import Cluster, EventType, Object
 from kedge.cluster.errors import Conflict, NotFound
-from kedge.cluster.local.workloads.pods import condition_of, has_ended, is_terminating
+from kedge.cluster.local.workloads.pods import (
+    condition_of,
+    has_ended,
+    is_ready,
+    is_terminating,
+)
 from kedge.cluster.local.workloads.scheduler.affinity import (
     has_pod_affinity,
     is_attracted,
@@ -24,8 +29,8 @@ _NAME = "default-scheduler"
 _SCHEDULED = "PodScheduled"
 _SHY = "pods-with-pod-affinity"
 _PATIENCE = 10.0
-"""Seconds for which a pod that comes or goes gives hope to those that wait for room: they are not
-told that there is none before all stands still."""
+"""Seconds for which a pod that comes, gets ready or goes gives hope to those that wait for room: they
+are not told that there is none before all stands still."""
 
 
 class Scheduler:
@@ -183,6 +188,9 @@ class Scheduler:
             self._pass_on(key)
             freed = self._usage.remove(pod)
         elif old is not None and _says_same(pod, old):
+            if is_ready(pod) and not is_ready(old):
+                # One that only had to prove itself goes soon.
+                self._moved_at = self._clock.monotonic()
             return
         else:
             freed = self._usage.put(pod)
