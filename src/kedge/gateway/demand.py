@@ -57,10 +57,9 @@ class Demand:
         self._admin = admin
         self._activator = activator
         self._clock = clock
-        self._sums: dict[str, float] = {}
-        self._seconds = 0.0
-        self._looked = clock.monotonic()
-        self._busy = self._looked
+        self._sums: Counter[str] = Counter()
+        self._samples = 0
+        self._busy = clock.monotonic()
         self._totals: dict[str, int] = {}
         self._requests: Counter[str] = Counter()
         self._counted = False
@@ -77,11 +76,11 @@ class Demand:
         """What was asked since the last call, by `namespace/service`; without those of which
         nothing was."""
         held = self._activator.held()
-        sums, self._sums = self._sums, {}
-        seconds, self._seconds = self._seconds, 0.0
+        sums, self._sums = self._sums, Counter()
+        samples, self._samples = self._samples, 0
         requests, self._requests = self._requests, Counter()
         return {
-            key: Asked(sums.get(key, 0.0) / (seconds or 1.0), requests[key], held.get(key, 0))
+            key: Asked(sums[key] / (samples or 1), requests[key], held.get(key, 0))
             for key in {*sums, *requests, *held}
         }
 
@@ -91,31 +90,27 @@ class Demand:
         due = self._clock.monotonic()
         while True:
             count = number % COUNT_EVERY == 0
-            if count or self._clock.monotonic() - self._busy <= CALM_SECONDS:
-                await self.look(count=count)
+            calm = self._clock.monotonic() - self._busy > CALM_SECONDS
+            if count or not calm:
+                await self.look(count=count, stands_for=COUNT_EVERY if calm else 1)
             number += 1
             now = self._clock.monotonic()
             due = max(due + SAMPLE_SECONDS, now)
             await self._clock.sleep(due - now)
 
-    async def look(self, *, count: bool) -> None:
-        """Take one sample; read the counters too if `count`."""
+    async def look(self, *, count: bool, stands_for: int = 1) -> None:
+        """Take one sample, in the place of so many; read the counters too if `count`."""
         try:
             gauges = await self._admin.get(_GAUGES)
             counters = await self._admin.get(_COUNTERS) if count else b""
         except AdminError:
             self.blind = True
-            self._looked = self._clock.monotonic()
             return
         self.blind = False
-        now = self._clock.monotonic()
-        seconds, self._looked = now - self._looked, now
-        self._seconds += seconds
+        self._samples += stands_for
         for cluster, value in _IN_FLIGHT.findall(gauges):
-            key = key_of(cluster.decode())
-            # It stands for the time since the sample before.
-            self._sums[key] = self._sums.get(key, 0.0) + int(value) * seconds
-            self._busy = now
+            self._sums[key_of(cluster.decode())] += int(value) * stands_for
+            self._busy = self._clock.monotonic()
         if count:
             self._count({name.decode(): int(value) for name, value in _TOTAL.findall(counters)})
 
@@ -126,6 +121,6 @@ class Demand:
         for cluster, total in totals.items():
             new = total - before.get(cluster, 0 if known else total)
             if new:
-                self._busy = self._looked
+                self._busy = self._clock.monotonic()
                 # A counter that fell is that of a new Envoy.
                 self._requests[key_of(cluster)] += new if new > 0 else total

@@ -46,8 +46,7 @@ def make_demand(clock: Clock = SYSTEM_CLOCK) -> tuple[Admin, Activator, Demand]:
 
 
 async def test_requests_in_flight_are_averaged_over_the_samples() -> None:
-    clock = FakeClock()
-    admin, _, demand = make_demand(clock)
+    admin, _, demand = make_demand()
     for active, pending in ((1, 0), (3, 2), (0, 0), (2, 0)):
         admin.gauges = {
             "default/iris/80.upstream_rq_active": active,
@@ -55,19 +54,16 @@ async def test_requests_in_flight_are_averaged_over_the_samples() -> None:
             "kedge/activator.upstream_rq_active": 7,
             "kedge-xds.upstream_rq_active": 1,
         }
-        await clock.advance(0.5)
         await demand.look(count=False)
     assert demand.sample() == {"default/iris": Asked(2.0, 0, 0)}
     assert demand.sample() == {}
 
 
-async def test_a_sample_stands_for_the_time_before_it() -> None:
-    clock = FakeClock()
-    admin, _, demand = make_demand(clock)
-    for seconds, active in ((3, 0), (1, 8)):
+async def test_a_sample_stands_for_those_that_were_not_taken() -> None:
+    admin, _, demand = make_demand()
+    for samples, active in ((3, 0), (1, 8)):
         admin.gauges = {"default/iris/80.upstream_rq_active": active}
-        await clock.advance(seconds)
-        await demand.look(count=False)
+        await demand.look(count=False, stands_for=samples)
     assert demand.sample() == {"default/iris": Asked(2.0, 0, 0)}
 
 

@@ -29,8 +29,8 @@ _NAME = "default-scheduler"
 _SCHEDULED = "PodScheduled"
 _SHY = "pods-with-pod-affinity"
 _PATIENCE = 10.0
-"""Seconds for which a pod that comes, gets ready or goes gives hope to those that wait for room: they
-are not told that there is none before all stands still."""
+"""Seconds for which a pod that comes, gets ready or goes gives hope to those that wait for room:
+they are not told that there is none before all stands still."""
 
 
 class Scheduler:
