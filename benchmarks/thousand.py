@@ -138,10 +138,10 @@ def settle(kedge: RunningKedge, count: int, model: Path, limit: float) -> dict[s
     while api.has_pods() or next(api.unready(), None):
         passed = time.perf_counter() - began
         if passed > limit:
-            pods = len(api.pods())
+            left = len(api.pods())
             waiting = list(api.unready())
             raise Unsettled(
-                f"after {passed:.0f} s {pods} pods are there and {len(waiting)} of {count} services"
+                f"after {passed:.0f} s {left} pods are there and {len(waiting)} of {count} services"
                 f" are not Ready: {waiting[:3]}\n{kedge.logs()}"
             )
         if time.perf_counter() - told > TOLD_SECONDS:
