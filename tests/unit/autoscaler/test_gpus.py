@@ -81,7 +81,7 @@ async def test_a_gpu_that_is_let_go_serves_who_waits() -> None:
         await world.create(replicas=0, resources=ONE_GPU)
         world.wake(KEY)
         world.loads = {KEY: (1, 1)}
-        await passing(world, 5)
+        await passing(world, 12)
         assert "used by ns/first" in homeless(scaling(), await pods(world))[0]
         # A newer revision takes all its requests.
         await world.annotate("first", **{"serving.kedge.dev/reachability": "unreachable"})
