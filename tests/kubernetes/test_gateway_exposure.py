@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import http.client
+import json
 import socket
 import ssl
 from collections.abc import Iterator
@@ -169,3 +170,45 @@ def _ask(connection: http.client.HTTPSConnection) -> int:
     response = connection.getresponse()
     response.read()
     return response.status
+
+
+def test_another_way_in_is_led_to_the_gateway(edge: World, one: GatewayProcess, space: str) -> None:
+    edge.apply(
+        make_service("iris", activation=True), make_route("iris", "iris", f"{space}.example.com"),
+        namespace=space,
+    )  # fmt: skip
+    answers(edge, "iris", space)
+
+    def fronts(resource: str) -> list[dict[str, Any]]:
+        found = edge.api.kubectl(
+            "get", resource, "-n", HOME, "-l", "serving.kedge.dev/front=true", "-o", "json"
+        )
+        return [
+            front
+            for front in json.loads(found)["items"]
+            if front["metadata"]["annotations"]["serving.kedge.dev/front-of"] == f"{space}/iris"
+        ]
+
+    configure(edge, kserveIngressGateway="istio-system/shared")
+    (front,) = until(lambda: fronts("httproutes"), "a route of the other Gateway")
+    assert front["spec"]["hostnames"] == [f"{space}.example.com"]
+    configure(edge, enableGatewayApi=False, ingressClassName="nginx")
+    (front,) = until(lambda: fronts("ingresses"), "an Ingress")
+    assert front["spec"]["rules"][0]["host"] == f"{space}.example.com"
+    until(lambda: not fronts("httproutes"), "no route of the other Gateway")
+    edge.api.kubectl("delete", "ingress", front["metadata"]["name"], "-n", HOME)
+    until(lambda: fronts("ingresses"), "the Ingress again")
+    edge.api.kubectl("delete", "httproute", "iris", "-n", space)
+    until(lambda: not fronts("ingresses"), "no Ingress")
+    edge.api.kubectl("delete", "configmap", "inferenceservice-config", "-n", HOME)
+
+
+def configure(world: World, **ingress: Any) -> None:
+    world.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "inferenceservice-config", "namespace": HOME},
+            "data": {"ingress": json.dumps(ingress)},
+        }
+    )

@@ -140,6 +140,11 @@ PERSISTENT_VOLUME = Kind(
     namespaced=False, status=True,
 )  # fmt: skip
 """Only on Kubernetes: on one machine a claim is a folder."""
+INGRESS = Kind(
+    "networking.k8s.io", "v1", "Ingress", "ingresses",
+    "lightkube.models.networking_v1:Ingress", short_names=("ing",), status=True,
+)  # fmt: skip
+"""Only on Kubernetes."""
 VALIDATING_WEBHOOK_CONFIGURATION = Kind(
     "admissionregistration.k8s.io", "v1", "ValidatingWebhookConfiguration",
     "validatingwebhookconfigurations",

@@ -23,6 +23,7 @@ from kedge.gateway.certificates import Certificates
 from kedge.gateway.comparing import Comparer
 from kedge.gateway.demand import Demand
 from kedge.gateway.fleet import Fleet
+from kedge.gateway.fronts import Fronts
 from kedge.gateway.inherited import Inheritance
 from kedge.gateway.inventory import BY_SERVICE, Inventory, RouteKey, ServiceKey, slice_keys
 from kedge.gateway.listeners import OUTSIDE_TLS, make_listeners
@@ -164,21 +165,25 @@ class Gateway:
             group.create_task(self._publish())
             group.create_task(self._statuses.run())
             if self.fleet is not None:
-                for part in self._make_writers(self.fleet.members):
-                    group.create_task(part.run())
+                self._start_writers(group, self.fleet.members)
             if self._settings.access_log is not None:
                 access_log = AccessLog(
                     self._settings.access_log, self._settings.admin_socket, clock=self._clock
                 )
                 group.create_task(access_log.run())
 
-    def _make_writers(self, members: Members) -> Iterable[LocalEndpoints | GatewayStatus]:
+    def _start_writers(self, group: asyncio.TaskGroup, members: Members) -> None:
         """What writes what only one replica needs to write, besides the routes' status."""
-        yield LocalEndpoints(self._cluster, members, self._services, self._slices, self._clock)
+        cluster, clock = self._cluster, self._clock
+        fronts = Fronts(cluster, members, self._settings, self._routes, clock)
+        for informer in fronts.informers:
+            group.create_task(informer.run())
+        group.create_task(fronts.run())
+        endpoints = LocalEndpoints(cluster, members, self._services, self._slices, clock)
+        group.create_task(endpoints.run())
         if self._certificates is not None:
-            yield GatewayStatus(
-                self._cluster, self._certificates, members, self._our_routes, self._clock
-            )
+            status = GatewayStatus(cluster, self._certificates, members, self._our_routes, clock)
+            group.create_task(status.run())
 
     def _our_routes(self) -> Iterable[Object]:
         return (one for one in self._routes.list() if is_ours(one, self._settings.gateway))

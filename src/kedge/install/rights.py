@@ -25,6 +25,10 @@ GATEWAY_RULES: tuple[Rule, ...] = (
 GATEWAY_HOME_RULES: tuple[Rule, ...] = (
     Rule(GATEWAY_GROUP, ("gateways",), _WATCH),
     Rule(GATEWAY_GROUP, ("gateways/status",), ("update",)),
+    # What leads to the gateway where another Gateway or an Ingress is in front of it.
+    Rule("", ("configmaps",), _WATCH),
+    Rule(GATEWAY_GROUP, ("httproutes",), (*_WATCH, "create", "patch", "delete")),
+    Rule("networking.k8s.io", ("ingresses",), (*_WATCH, "create", "patch", "delete")),
     # Where the other replicas are.
     Rule("discovery.k8s.io", ("endpointslices",), _WATCH),
     # Certificates that the Gateway names, and the token that it shows the autoscaler.

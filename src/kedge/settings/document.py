@@ -43,7 +43,7 @@ def render() -> str:
     shipped = serving.ServingConfig.default()
     plain = serving.ServingConfig()
     text = _HEAD.format(name=serving.CONFIG_MAP_NAME, namespace=serving.DEFAULT_NAMESPACE)
-    for field in msgspec.structs.fields(serving.ServingConfig):
+    for field in serving.ServingConfig.sections():
         values = _difference(getattr(shipped, field.name), getattr(plain, field.name))
         if values:
             text += _block(field.encode_name, json.dumps(values, indent=2))
@@ -69,7 +69,7 @@ def _difference(ours: msgspec.Struct, base: msgspec.Struct) -> dict[str, Any]:
 def _example(config: serving.ServingConfig) -> str:
     descriptions = _descriptions()
     sections = []
-    for field in msgspec.structs.fields(type(config)):
+    for field in serving.ServingConfig.sections():
         section = getattr(config, field.name)
         head = f"# {descriptions['ServingConfig', field.name]}\n{field.encode_name}: "
         sections.append(head + _object(section, descriptions, ""))

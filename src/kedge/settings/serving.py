@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from kedge.lib.errors import TerminalError
-from kedge.settings.installation import ADOPTION
+from kedge.settings.installation import ADOPTION, GATEWAY
 
 CONFIG_MAP_NAME = "inferenceservice-config"
 DEFAULT_NAMESPACE = "kedge"
@@ -250,9 +250,11 @@ class Ingress(_Section, frozen=True):
     """Key `ingress`: hosts, URLs and routes."""
 
     enable_gateway_api: bool = True
-    """Write HTTPRoutes. Kedge always does, for its own gateway; read for compatibility."""
+    """What leads to Kedge's gateway where another way in is in front of it: HTTPRoutes, or Ingress
+    objects. Kedge's own gateway has HTTPRoutes in any case."""
     kserve_ingress_gateway: str = "kedge/kedge-gateway"
-    """The Gateway, `namespace/name`, that routes name as their parent."""
+    """The Gateway, `namespace/name`, by which requests come in. Of another name than
+    `kedge-gateway` it is another implementation's, and is given HTTPRoutes to Kedge's."""
     ingress_gateway: str = ""
     """Istio's gateway; not used."""
     ingress_domain: str = "example.com"
@@ -260,7 +262,7 @@ class Ingress(_Section, frozen=True):
     additional_ingress_domains: tuple[str, ...] = ()
     """More domains under which every service is reachable."""
     ingress_class_name: str = ""
-    """Class of Ingress objects; not used."""
+    """Class of Ingress objects to Kedge's gateway; written where `enableGatewayApi` is false."""
     domain_template: str = DEFAULT_DOMAIN_TEMPLATE
     """Go template of an external host: Name, Namespace, IngressDomain, Annotations, Labels."""
     url_scheme: str = "http"
@@ -450,7 +452,11 @@ class Security(_Section, frozen=True):
 
 
 class ServingConfig(msgspec.Struct, frozen=True, rename="camel"):
-    """All of `inferenceservice-config`."""
+    """All of `inferenceservice-config`.
+
+    Attributes:
+        home: the namespace of the ConfigMap, where Kedge's own objects are.
+    """
 
     explainers: Explainers = Explainers()
     """Images of built-in explainers."""
@@ -486,6 +492,30 @@ class ServingConfig(msgspec.Struct, frozen=True, rename="camel"):
     """Node-local model caches."""
     security: Security = Security()
     """Pod security."""
+    home: str = DEFAULT_NAMESPACE
+
+    @classmethod
+    def sections(cls) -> list[msgspec.structs.FieldInfo]:
+        """The keys of the ConfigMap."""
+        return [field for field in msgspec.structs.fields(cls) if field.name != "home"]
+
+    @property
+    def own_gateway(self) -> str:
+        """Kedge's Gateway, `namespace/name`, that routes name as their parent."""
+        named = self.ingress.kserve_ingress_gateway
+        return named if named.partition("/")[2] == GATEWAY else f"{self.home}/{GATEWAY}"
+
+    @property
+    def outer_gateway(self) -> str:
+        """Another implementation's Gateway in front of ours; empty for none."""
+        named = self.ingress.kserve_ingress_gateway
+        return named if self.ingress.enable_gateway_api and named != self.own_gateway else ""
+
+    @property
+    def outer_ingress_class(self) -> str:
+        """Class of Ingress objects in front of our gateway; empty for none."""
+        ingress = self.ingress
+        return "" if ingress.enable_gateway_api else ingress.ingress_class_name
 
     @classmethod
     def default(cls) -> ServingConfig:
@@ -511,10 +541,11 @@ class ServingConfig(msgspec.Struct, frozen=True, rename="camel"):
         data = obj.get("data") or {}
         sections = {
             field.name: _parse(field.encode_name, str(data[field.encode_name]), field.type)
-            for field in msgspec.structs.fields(cls)
+            for field in cls.sections()
             if field.encode_name in data
         }
-        return cls(**sections)
+        home = (obj.get("metadata") or {}).get("namespace") or DEFAULT_NAMESPACE
+        return cls(**sections, home=home)
 
 
 _T = TypeVar("_T")

@@ -48,7 +48,7 @@ def carry_over(theirs: Mapping[str, str], ours: Mapping[str, str]) -> Carried:
         ours: the data of Kedge's, which says what theirs does not.
     """
     sections = {
-        field.encode_name: _options(field.type) for field in msgspec.structs.fields(ServingConfig)
+        field.encode_name: _options(field.type) for field in ServingConfig.sections()
     }
     result = Carried(data=dict(ours))
     for key in sorted(theirs):

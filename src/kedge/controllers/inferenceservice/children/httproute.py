@@ -269,7 +269,7 @@ def _make_route(
     }
     annotations = component_annotations([plan.annotations], options.disallowed_annotations)
     route = make_object(HTTP_ROUTE, plan.isvc, name, labels=labels, annotations=annotations)
-    namespace, _, gateway = plan.config.ingress.kserve_ingress_gateway.partition("/")
+    namespace, _, gateway = plan.config.own_gateway.partition("/")
     parent = {"group": GATEWAY_GROUP, "kind": "Gateway", "namespace": namespace, "name": gateway}
     if urls.is_cluster_local(plan):
         parent["sectionName"] = LOCAL_LISTENER
