@@ -55,7 +55,8 @@ def test_a_route_is_answered_and_its_status_says_so(
         until(lambda: not one.is_ready(), "unready without Envoy")
         one.start_envoy()
         until(one.is_ready, "ready again")
-        assert one.ask(host)[0] == 200
+        # Its workers take in a moment later what it has acknowledged.
+        until(lambda: one.ask(host)[0] == 200, "an answer", 1)
 
 
 async def test_requests_wait_for_a_pod_whatever_dies_meanwhile(
