@@ -138,6 +138,32 @@ def test_services_without_pods_lead_to_the_replicas(edge: World, two: Two, space
     until(lambda: not addresses(), "no endpoints of ours")
 
 
+def test_pods_that_a_service_had_are_forgotten(edge: World, two: Two, space: str) -> None:
+    """Kubernetes keeps the endpoints of a Service whose selector was taken away."""
+    service = make_service("iris", labels={"serving.kedge.dev/endpoints": "gateway"})
+    service["spec"]["selector"] = {"app": "iris"}
+    makers = ("endpointslice-controller.k8s.io", "endpointslicemirroring-controller.k8s.io", "ada")
+    slices = []
+    for maker in makers:
+        made = make_slice("iris", ("10.9.9.9", 8080))
+        made["metadata"]["name"] = f"iris-{maker.partition('.')[0]}"
+        made["metadata"]["labels"]["endpointslice.kubernetes.io/managed-by"] = maker
+        slices.append(made)
+    subset = {"addresses": [{"ip": "10.9.9.9"}], "ports": [{"port": 8080}]}
+    endpoints = {
+        "apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "iris"}, "subsets": [subset],
+    }  # fmt: skip
+    edge.apply(service, endpoints, *slices, namespace=space)
+    edge.api.kubectl("patch", "service", "iris", "-n", space, "--type=merge", "-p",
+                     '{"spec": {"selector": null}}')  # fmt: skip
+
+    def names() -> set[str]:
+        return {one["metadata"]["name"] for one in edge.get("endpointslice", namespace=space)}
+
+    until(lambda: names() == {"iris-kedge-gateway", "iris-ada"}, "the gateway's alone, and ada's")
+    assert "iris" not in edge.api.kubectl("get", "endpoints", "-n", space, "-o", "name")
+
+
 async def test_a_replica_that_is_deleted_cuts_nothing_off(
     edge: World, two: Two, space: str
 ) -> None:

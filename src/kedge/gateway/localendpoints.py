@@ -3,16 +3,22 @@
 Whoever calls such a Service inside the cluster comes through the gateway, which splits, counts and
 wakes. On Kubernetes its name leads to what is written here; an owner reference has it removed with
 its Service.
+
+Such a Service may have had pods of its own before. Kubernetes forgets what it wrote for it then:
+those addresses stay, in slices and in an Endpoints object that is copied to another slice, long
+after the pods. So they are removed here, once the gateway's are there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterable
 
-from kedge.api.scheme import ENDPOINT_SLICE, SERVICE
+from kedge.api.scheme import ENDPOINT_SLICE, ENDPOINTS, SERVICE
 from kedge.cluster.base import Cluster, EventType, Object
 from kedge.cluster.errors import NotFound
+from kedge.gateway.inventory import BY_SERVICE
 from kedge.gateway.members import Member, Members
 from kedge.lib.clock import SYSTEM_CLOCK, Clock
 from kedge.reconcile.controller import Controller, Key, Result
@@ -24,6 +30,9 @@ ENDPOINTS_LABEL = "serving.kedge.dev/endpoints"
 """On a Service, with value `gateway`: its endpoints are the gateway's."""
 MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
 MANAGER = "kedge-gateway"
+_KUBERNETES = (
+    "endpointslice-controller.k8s.io", "endpointslicemirroring-controller.k8s.io",
+)  # fmt: skip
 
 
 def is_ours(service: Object) -> bool:
@@ -110,9 +119,12 @@ class LocalEndpoints:
     def _on_slice(self, type: EventType, obj: Object, old: Object | None) -> None:
         """Somebody else has changed or removed what is ours."""
         metadata = obj["metadata"]
-        if (metadata.get("labels") or {}).get(MANAGED_BY) == MANAGER:
-            name = metadata["labels"].get("kubernetes.io/service-name", "")
-            self._writes.enqueue(Key(metadata["namespace"], name))
+        if (metadata.get("labels") or {}).get(MANAGED_BY) not in (MANAGER, *_KUBERNETES):
+            return
+        key = Key(metadata["namespace"], metadata["labels"].get("kubernetes.io/service-name", ""))
+        service = self._services.get(*key)
+        if _is_managed(obj) or (service is not None and is_ours(service)):
+            self._writes.enqueue(key)
 
     def _on_members(self) -> None:
         for service in self._services.list():
@@ -150,7 +162,23 @@ class LocalEndpoints:
         if there is None or not _says(there, wanted):
             written = await self._cluster.apply(ENDPOINT_SLICE, wanted)
             self._slices.note_write(written)
+        if wanted["endpoints"]:
+            await self._forget_pods(key)
         return None
+
+    async def _forget_pods(self, key: Key) -> None:
+        """Remove what Kubernetes wrote while the Service selected pods."""
+        found = self._slices.by_index(BY_SERVICE, str(key))
+        stale = [one for one in found if one["metadata"]["labels"].get(MANAGED_BY) in _KUBERNETES]
+        if not stale:
+            return
+        with contextlib.suppress(NotFound):
+            await self._cluster.delete(ENDPOINTS, key.name, key.namespace)
+        for one in stale:
+            name = one["metadata"]["name"]
+            with contextlib.suppress(NotFound):
+                await self._cluster.delete(ENDPOINT_SLICE, name, key.namespace)
+            log.info("%s leads to the gateway: the endpoints %s of its pods are removed", key, name)
 
 
 def _is_managed(piece: Object) -> bool:

@@ -19,6 +19,8 @@ GATEWAY_RULES: tuple[Rule, ...] = (
     Rule("", ("services",), _WATCH),
     # It writes those of Services that have no pods of their own: they lead to the gateway.
     Rule("discovery.k8s.io", ("endpointslices",), (*_WATCH, "create", "patch", "delete")),
+    # Those that such a Service has of a time when it had pods.
+    Rule("", ("endpoints",), ("delete",)),
 )
 """`kedge gateway`, in the namespaces that are served."""
 
