@@ -144,6 +144,7 @@ async def test_the_plan_tells_everything_and_changes_nothing(
         "Configuration kserve/inferenceservice-config: carried over: deploy, ingress, storage",
         "not carried over: openshiftConfig: Kedge has no such part",
         "not carried over: storageInitializer.image: Kedge's own is used",
+        "Ingress objects of class istio lead to Kedge's gateway",
         "TrainedModel, not Kedge's to serve: team/extra",
         "team/iris (Knative, Ready True)",
         "URL: http://iris.team.models.example, as before",

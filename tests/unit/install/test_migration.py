@@ -41,6 +41,16 @@ def test_choices_are_carried_over_and_images_are_not() -> None:
         assert said in left
 
 
+def test_a_gateway_of_kserves_stays_in_front() -> None:
+    theirs = {"ingress": '{"enableGatewayApi": true, "kserveIngressGateway": "kserve/outer"}'}
+    carried = carry_over(theirs, {})
+    config = ServingConfig.from_config_map({"data": carried.data})
+    assert config.outer_gateway == "kserve/outer"
+    found = Found(config={"metadata": {"name": "c", "namespace": "kserve"}})
+    lines = [*Plan(found, "kedge", carried).lines()]
+    assert "  Gateway kserve/outer stays in front, and leads to Kedge's" in lines
+
+
 def test_a_value_of_the_wrong_type_is_left_with_its_reason() -> None:
     carried = carry_over({"deploy": '{"defaultDeploymentMode": 3}'}, {})
     assert carried.data == {}

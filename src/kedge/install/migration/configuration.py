@@ -22,7 +22,8 @@ _OURS = {
     "router": ("image",),
     "ingress": ("kserveIngressGateway",),
 }
-"""What stays as Kedge's installation has it: its own images and its own gateway."""
+"""What stays as Kedge's installation has it: its own images, and its own gateway. Where KServe's
+services come in by a Gateway, that one stays in front of Kedge's."""
 
 
 @dataclass
@@ -47,9 +48,7 @@ def carry_over(theirs: Mapping[str, str], ours: Mapping[str, str]) -> Carried:
         theirs: the data of KServe's ConfigMap.
         ours: the data of Kedge's, which says what theirs does not.
     """
-    sections = {
-        field.encode_name: _options(field.type) for field in ServingConfig.sections()
-    }
+    sections = {field.encode_name: _options(field.type) for field in ServingConfig.sections()}
     result = Carried(data=dict(ours))
     for key in sorted(theirs):
         if key.startswith("_"):
@@ -70,10 +69,11 @@ def _carry_section(key: str, text: str, known: frozenset[str], result: Carried) 
         said = error.message if isinstance(error, ConfigError) else str(error)
         result.left.append(f"{key}: {said}")
         return
-    left = [name for name in given if name not in known or name in _OURS.get(key, ())]
+    ours = () if given.get("enableGatewayApi") else _OURS.get(key, ())
+    left = [name for name in given if name not in known or name in ours]
     taken = {name: value for name, value in given.items() if name not in left}
     for name in left:
-        why = "Kedge's own is used" if name in _OURS.get(key, ()) else "Kedge does not use it"
+        why = "Kedge's own is used" if name in ours else "Kedge does not use it"
         result.left.append(f"{key}.{name}: {why}")
     if taken:
         result.data[key] = json.dumps({**before, **taken}, indent=2, ensure_ascii=False) + "\n"

@@ -100,6 +100,11 @@ class Plan:
         yield f"Configuration {metadata['namespace']}/{metadata['name']}: carried over: {kept}"
         for text in self.carried.left:
             yield f"  not carried over: {text}"
+        config = ServingConfig.from_config_map({"data": self.carried.data})
+        if config.outer_gateway:
+            yield f"  Gateway {config.outer_gateway} stays in front, and leads to Kedge's"
+        if config.outer_ingress_class:
+            yield f"  Ingress objects of class {config.outer_ingress_class} lead to Kedge's gateway"
 
     def _other_lines(self) -> Iterator[str]:
         runtimes = [obj["metadata"]["name"] for obj in self.found.cluster_runtimes]
