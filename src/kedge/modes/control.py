@@ -71,7 +71,8 @@ async def run_control(settings: LocalSettings) -> None:
         return [record.object for record in store.snapshot(kind, namespace).records()]
 
     config = StoredConfig(store, settings.namespace)
-    cluster = LocalCluster(store, AdmissionReview(config, related), pods_dir=settings.pods_dir)
+    review = AdmissionReview(config, related)
+    cluster = LocalCluster(store, review, slim=True, pods_dir=settings.pods_dir)
     await seed(cluster, settings)
     models = LocalModels(cluster, ModelCache(settings.models_dir), settings.volumes_dir)
     services = InferenceServiceController(

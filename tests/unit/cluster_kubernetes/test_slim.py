@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kedge.cluster.base import Object
-from kedge.cluster.kubernetes.cluster import _slim_down
+from kedge.cluster.slim import slim_down
 
 
 def test_only_who_counts_replicas_is_kept() -> None:
@@ -13,14 +13,14 @@ def test_only_who_counts_replicas_is_kept() -> None:
         "metadata": {"managedFields": [applied, counting]},
         "spec": {"replicas": 2},
     }
-    _slim_down(deployment)
+    slim_down(deployment)
     assert deployment["metadata"]["managedFields"] == [counting]
     service: Object = {"metadata": {"managedFields": [applied]}, "spec": {}}
-    _slim_down(service)
+    slim_down(service)
     assert service["metadata"] == {}
     uncounted: Object = {"metadata": {"managedFields": [applied]}, "spec": {"replicas": 1}}
-    _slim_down(uncounted)
+    slim_down(uncounted)
     assert uncounted["metadata"]["managedFields"] == [{"manager": "kedge"}]
     bookmark: Object = {"metadata": {"resourceVersion": "7"}}
-    _slim_down(bookmark)
+    slim_down(bookmark)
     assert bookmark == {"metadata": {"resourceVersion": "7"}}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -27,6 +27,7 @@ from kedge.cluster.kubernetes.connection import (
     connect_from_pod,
 )
 from kedge.cluster.kubernetes.transport import Transport
+from kedge.cluster.slim import slim_down
 
 _PAGE = 1000
 _WATCH_SECONDS = 240
@@ -115,7 +116,7 @@ class KubernetesCluster:
                 obj.setdefault("apiVersion", kind.api_version)
                 obj.setdefault("kind", kind.kind)
                 if self._slim:
-                    _slim_down(obj)
+                    slim_down(obj)
                 items.append(obj)
             metadata = page["metadata"]
             if not metadata.get("continue"):
@@ -146,7 +147,7 @@ class KubernetesCluster:
             for line in piece.splitlines():
                 event = _parse_event(line)
                 if self._slim:
-                    _slim_down(event.object)
+                    slim_down(event.object)
                 yield event
 
     async def create(self, kind: Kind, obj: Object) -> Object:
@@ -261,23 +262,6 @@ class KubernetesCluster:
             method, path, params=params, body=body, content_type=content_type
         )
         return found
-
-
-def _slim_down(obj: Object) -> None:
-    fields = obj["metadata"].pop("managedFields", None)
-    if fields and "replicas" in (obj.get("spec") or {}):
-        counting = [entry["manager"] for entry in fields if "replicas" in _specified(entry)]
-        kept = [
-            {"manager": manager, "fieldsV1": {"f:spec": {"f:replicas": {}}}} for manager in counting
-        ]
-        # That nobody counts is known, too.
-        obj["metadata"]["managedFields"] = kept or [{"manager": fields[0]["manager"]}]
-
-
-def _specified(entry: Object) -> Iterator[str]:
-    """The fields of the spec that somebody manages."""
-    spec = (entry.get("fieldsV1") or {}).get("f:spec") or {}
-    return (name.removeprefix("f:") for name in spec)
 
 
 def _path_of(kind: Kind, obj: Object) -> str:

@@ -26,6 +26,7 @@ from kedge.cluster.local.registry import Registry
 from kedge.cluster.local.requests import DeleteOptions, Propagation, WriteOptions
 from kedge.cluster.local.selection import Selection
 from kedge.cluster.local.store import Store
+from kedge.cluster.slim import slim_down
 from kedge.lib.clock import SYSTEM_CLOCK, Clock
 
 _PROPAGATIONS: dict[str, Propagation] = {
@@ -41,6 +42,7 @@ class LocalCluster:
     Args:
         store: where the objects are.
         admission: asked before every create and update.
+        slim: leave out who manages which field, for those who keep caches; `get` shows it.
         pods_dir: the node agent's folder of pods, where their logs are.
 
     Attributes:
@@ -53,9 +55,11 @@ class LocalCluster:
         store: Store,
         admission: Admission,
         *,
+        slim: bool = False,
         pods_dir: Path | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
+        self._slim = slim
         self.registry = Registry(store, admission, clock=clock)
         self.pod_logs = PodLogs(pods_dir, clock=clock)
         self._store = store
@@ -86,8 +90,13 @@ class LocalCluster:
         snapshot = self._store.snapshot(kind, selection.namespace, about=about)
         items = []
         async for page in snapshot.pages():
-            items += [record.object for record in page if selection.has(record)]
+            items += [self._shown(record.object) for record in page if selection.has(record)]
         return ObjectList(items, str(snapshot.version))
+
+    def _shown(self, obj: Object) -> Object:
+        if self._slim:
+            slim_down(obj)
+        return obj
 
     async def watch(
         self,
@@ -106,30 +115,31 @@ class LocalCluster:
                 async for page in self._store.snapshot(kind, selection.namespace).pages():
                     for record in page:
                         if selection.has(record):
-                            yield WatchEvent(EventType.ADDED, record.object)
+                            yield WatchEvent(EventType.ADDED, self._shown(record.object))
             while True:
                 for change in await changes.wait():
                     event = selection.event(change)
                     if event is not None:
-                        yield WatchEvent(event, change.object)
+                        yield WatchEvent(event, change.slim if self._slim else change.object)
         finally:
             changes.close()
 
     async def create(self, kind: Kind, obj: Object) -> Object:
-        return self.registry.create(kind, _namespace_of(kind, obj), obj).object
+        return self._shown(self.registry.create(kind, _namespace_of(kind, obj), obj).object)
 
     async def replace(self, kind: Kind, obj: Object) -> Object:
         name = _name_of(obj)
-        return self.registry.replace(kind, _namespace_of(kind, obj), name, obj).object
+        return self._shown(self.registry.replace(kind, _namespace_of(kind, obj), name, obj).object)
 
     async def apply(
         self, kind: Kind, obj: Object, *, field_manager: str = FIELD_MANAGER, force: bool = True
     ) -> Object:
         options = WriteOptions(field_manager=field_manager)
-        return self.registry.patch(
+        written = self.registry.patch(
             kind, _namespace_of(kind, obj), _name_of(obj), obj, PatchType.APPLY, options,
             force=force,
-        ).object  # fmt: skip
+        )  # fmt: skip
+        return self._shown(written.object)
 
     async def patch(
         self,
@@ -141,14 +151,16 @@ class LocalCluster:
         type: PatchType = PatchType.MERGE,
         subresource: str | None = None,
     ) -> Object:
-        return self.registry.patch(
+        written = self.registry.patch(
             kind, _namespace(kind, namespace), name, patch, type, subresource=subresource or "",
             force=True,
-        ).object  # fmt: skip
+        )  # fmt: skip
+        return self._shown(written.object)
 
     async def replace_status(self, kind: Kind, obj: Object) -> Object:
         namespace, name = _namespace_of(kind, obj), _name_of(obj)
-        return self.registry.replace(kind, namespace, name, obj, subresource="status").object
+        written = self.registry.replace(kind, namespace, name, obj, subresource="status")
+        return self._shown(written.object)
 
     async def scale(
         self, kind: Kind, name: str, namespace: str, replicas: int, *, field_manager: str

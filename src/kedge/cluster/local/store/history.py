@@ -17,6 +17,7 @@ import msgspec
 from kedge.api.scheme import Kind
 from kedge.cluster.base import EventType, Object
 from kedge.cluster.errors import Gone
+from kedge.cluster.slim import slim_down
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +47,23 @@ class Change:
         """To be read only: all who follow have the same."""
         return _decoded(self.version, self.body)
 
+    @property
+    def slim(self) -> Object:
+        """The same, for caches: without who manages which field."""
+        return _slim(self.version, self.body)
+
 
 @lru_cache(maxsize=256)
 def _decoded(version: int, body: bytes) -> Object:
     """Several follow each kind: a change that is new is decoded once for them all."""
     decoded: dict[str, Any] = msgspec.json.decode(body)
+    return decoded
+
+
+@lru_cache(maxsize=256)
+def _slim(version: int, body: bytes) -> Object:
+    decoded: dict[str, Any] = msgspec.json.decode(body)
+    slim_down(decoded)
     return decoded
 
 
