@@ -84,6 +84,9 @@ class Applier:
             if _is_applied(live, known.stamped):
                 known.live = live
                 return live
+            if kind == SERVICE and _is_headless(live) != _is_headless(obj):
+                # A Service with an address cannot become one without, nor the other way round.
+                await self.delete_named(kind, place[1], uid=live["metadata"].get("uid"))
         try:
             return await self._cluster.apply(kind, known.stamped)
         except NotFound as error:
@@ -248,6 +251,10 @@ class Applier:
             fix=f"Delete it (kubectl delete {kind.plural} {name} -n"
             f" {live['metadata'].get('namespace')}), or give the InferenceService another name.",
         )
+
+
+def _is_headless(service: Object) -> bool:
+    return bool(service["spec"].get("clusterIP") == "None")
 
 
 def _missing(kind: Kind, error: NotFound) -> Exception:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
 from tests.unit.controllers.inferenceservice.world import crashed, isvc, make_world
 
 from kedge.api.scheme import DEPLOYMENT, HTTP_ROUTE, INFERENCE_SERVICE, POD, SERVICE
+from kedge.settings.serving import ServiceOptions
 
 
 async def test_a_model_becomes_ready() -> None:
@@ -25,6 +27,20 @@ async def test_a_model_becomes_ready() -> None:
     assert await world.all(SERVICE) == ["iris-predictor"]
     assert await world.all(HTTP_ROUTE) == ["iris", "iris-path", "iris-predictor"]
     assert ("InferenceServiceReady", "InferenceService [iris] is Ready") in await world.events()
+
+
+async def test_a_service_loses_and_gets_an_address() -> None:
+    """What cannot be changed in place is made anew."""
+    world = await make_world()
+    await world.add(isvc())
+    for headless in (True, False, True):
+        options = ServiceOptions(service_cluster_ip_none=headless)
+        world.config = msgspec.structs.replace(world.config, service=options)
+        await world.settle("iris")
+        assert world.error is None
+        service = await world.get(SERVICE, "iris-predictor")
+        assert (service["spec"]["clusterIP"] == "None") is headless
+        assert (await world.condition("iris"))["status"] == "True"
 
 
 async def test_ready_only_when_the_gateway_says_so() -> None:
