@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -127,6 +128,7 @@ class GatewayProcess:
             self.kill()
         if self.envoy is not None and self.envoy.poll() is None:
             self.kill_envoy()
+        shutil.rmtree(self.run_dir, ignore_errors=True)
 
     @property
     def log(self) -> str:

@@ -131,6 +131,30 @@ async def test_who_sees_nothing_reports_nothing(heard: Heard, meter: Meter, tmp_
     await stop(server)
 
 
+async def test_who_leaves_says_goodbye_and_nothing_more(heard: Heard, tmp_path: Path) -> None:
+    client = SignalsClient(tmp_path / "s.sock", "one", Meter())
+    running = asyncio.create_task(client.run())
+    server = await serve(heard, tmp_path)
+    await heard.until(lambda: bool(heard.reports()))
+    await client.leave()
+    assert heard.said[-1] == ("one", Goodbye())
+    await heard.until(lambda: not heard.present)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await stop(server)
+
+
+async def test_who_leaves_does_not_wait_for_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kedge.autoscaler.signals_client.LEAVE_SECONDS", 0.01)
+    client = SignalsClient(tmp_path / "s.sock", "one", Meter())
+    running = asyncio.create_task(client.run())
+    await client.leave()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
 async def test_counts_wait_until_they_can_be_sent(heard: Heard, tmp_path: Path) -> None:
     read = asyncio.Event()
 
