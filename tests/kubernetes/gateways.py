@@ -30,12 +30,14 @@ from kedge.settings.installation import GATEWAY_LOCAL
 
 GATEWAY = "kedge-gateway"
 SERVER = Path(__file__).with_name("pod_process.py")
-NETWORK = "198.18.77.0/24"
-"""Addresses of the pods: an API server takes no loopback address for an endpoint."""
+_PLACE = f"198.19.{os.getpid() % 256}"
+NETWORK = f"{_PLACE}.0/24"
+"""Addresses of the pods: an API server takes no loopback address for an endpoint. Tests that run
+beside these on one machine have others."""
 
 
 def pod_address(number: int) -> str:
-    return f"198.18.77.{number}"
+    return f"{_PLACE}.{number}"
 
 
 @contextmanager
