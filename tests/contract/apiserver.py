@@ -44,8 +44,7 @@ class ApiServer:
         controllers: run kube-controller-manager too.
         scheduler: run kube-scheduler too.
         audit: write down every request, see `audited`.
-        nodes: nodes will register: what watches them runs too, pods get tokens and volumes, and
-            webhooks are asked at their pods' addresses, since nobody routes those of Services.
+        nodes: nodes will register: what watches them runs too, and pods get tokens and volumes.
 
     Attributes:
         kubeconfig: for an administrator.
@@ -173,8 +172,7 @@ class ApiServer:
             f"--etcd-servers={self._etcd}", f"--cert-dir={self._folder / 'certificates'}",
             "--bind-address=127.0.0.1", f"--secure-port={self._port}",
             "--service-cluster-ip-range=10.0.0.0/16", "--authorization-mode=RBAC",
-            "--enable-aggregator-routing=true" if self._nodes
-            else "--disable-admission-plugins=ServiceAccount",
+            *(() if self._nodes else ("--disable-admission-plugins=ServiceAccount",)),
             f"--token-auth-file={self._folder / 'tokens.csv'}",
             "--service-account-issuer=https://127.0.0.1", "--event-ttl=1h",
             f"--service-account-key-file={self._key}",

@@ -13,6 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.contract.apiserver import ApiServer
+from tests.kubernetes import asking
+from tests.kubernetes.real import RealCluster
 from tests.kubernetes.world import World, free_port
 
 from kedge.install.rights import NODE_RULES
@@ -104,3 +107,25 @@ def ready_endpoints(world: World, name: str, namespace: str) -> list[str]:
         if endpoint["conditions"].get("ready")
         for address in endpoint["addresses"]
     ]
+
+
+class NodeCluster(RealCluster):
+    """A cluster whose pods are processes of this machine: what asks is a process beside them."""
+
+    def kubectl(self, *arguments: str, given: str = "", seconds: float = 120.0) -> str:
+        if arguments[0] != "exec":
+            return super().kubectl(*arguments, given=given, seconds=seconds)
+        done = subprocess.run(
+            [sys.executable, asking.__file__],
+            input=given, capture_output=True, text=True, timeout=seconds, check=True,
+        )  # fmt: skip
+        return done.stdout
+
+
+@contextmanager
+def node_cluster(assets: Path, folder: Path, namespace: str) -> Iterator[NodeCluster]:
+    """A control plane of its own, and one node."""
+    with ApiServer(assets, folder, controllers=True, scheduler=True, nodes=True) as api:
+        world = World(api, folder)
+        with node_of(world, folder):
+            yield NodeCluster(api.kubeconfig, namespace)

@@ -38,6 +38,16 @@ def node(
     port: Annotated[
         int, typer.Option(help="Where the API server asks for logs; 0 for nowhere.")
     ] = 10250,
+    services: Annotated[
+        bool,
+        typer.Option(
+            "--services/--no-services",
+            help="Answer at the addresses of Services here, and let pods know their names.",
+        ),
+    ] = True,
+    cluster_domain: Annotated[str, typer.Option(help="Domain of in-cluster names.")] = (
+        "cluster.local"
+    ),
     taint: Annotated[
         bool, typer.Option(help="Let only pods come that tolerate serving.kedge.dev/processes.")
     ] = False,
@@ -55,5 +65,7 @@ def node(
         network=_network(pod_network),
         port=port,
         tainted=taint,
+        services=services,
+        cluster_domain=cluster_domain,
     )
     raise typer.Exit(run_node(options))

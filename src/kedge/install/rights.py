@@ -53,6 +53,8 @@ NODE_RULES: tuple[Rule, ...] = (
     Rule("", ("configmaps", "secrets", "persistentvolumeclaims", "persistentvolumes"), ("get",)),
     Rule("", ("serviceaccounts/token",), ("create",)),
     Rule("", ("events",), ("create", "get", "patch")),
+    Rule("", ("services",), _WATCH),
+    Rule("discovery.k8s.io", ("endpointslices",), _WATCH),
 )
 """`kedge node`, whom an administrator gives them: nothing that is installed has them."""
 

@@ -23,15 +23,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from kedge.api.scheme import POD
+from kedge.api.scheme import ENDPOINT_SLICE, POD, SERVICE
 from kedge.cluster.base import EventType, Object
 from kedge.cluster.kubernetes import KubernetesCluster
 from kedge.cluster.kubernetes.connection import connect_by_kubeconfig
 from kedge.cluster.local.http import kubelet
-from kedge.cluster.local.node import NodeAgent
+from kedge.cluster.local.node import NodeAgent, loopback
 from kedge.cluster.local.node.addresses import choose_network, room
 from kedge.cluster.local.node.loopback import PodNetwork
 from kedge.cluster.local.node.registration import PROCESSES_LABEL
+from kedge.cluster.local.node.services import Services
 from kedge.cluster.local.podlogs import PodLogs
 from kedge.cluster.local.tls import ensure_certificate
 from kedge.gateway.bootstrap import EnvoyNotFound, find_envoy
@@ -66,6 +67,8 @@ class NodeOptions:
         network: of the pods' addresses; None chooses one.
         port: where the API server asks for logs; 0 for nowhere.
         tainted: only pods that tolerate `PROCESSES_LABEL` come here.
+        services: give Services' addresses and names a meaning on this machine.
+        cluster_domain: domain of in-cluster names.
     """
 
     kubeconfig: Path
@@ -74,6 +77,8 @@ class NodeOptions:
     network: ipaddress.IPv4Network | None = None
     port: int = KUBELET_PORT
     tainted: bool = False
+    services: bool = True
+    cluster_domain: str = "cluster.local"
 
 
 def node_settings(options: NodeOptions, network: PodNetwork, server: str) -> NodeSettings:
@@ -97,6 +102,8 @@ def node_settings(options: NodeOptions, network: PodNetwork, server: str) -> Nod
         else (),
         leased=True,
         bound_claims=True,
+        cluster_domain=options.cluster_domain,
+        hosts_file=options.data_dir / "hosts" if options.services else None,
         images=(*_envoy(), *DEFAULT_IMAGES),
     )
     return replace(settings, environ={**settings.environ, **_api_environment(server)})
@@ -213,10 +220,25 @@ async def _run_agent(cluster: KubernetesCluster, settings: NodeSettings) -> None
         )  # fmt: skip
         try:
             async with asyncio.TaskGroup() as tasks:
+                if settings.hosts_file is not None:
+                    _start_services(tasks, cluster, settings, settings.hosts_file)
                 tasks.create_task(pods.run())
                 tasks.create_task(agent.run())
         finally:
             await agent.leave()
+
+
+def _start_services(
+    tasks: asyncio.TaskGroup, cluster: KubernetesCluster, settings: NodeSettings, hosts: Path
+) -> None:
+    """Where it may not be done, pods do without."""
+    if not loopback.may_change():
+        log.warning("the addresses of Services are not answered here: that is root's right")
+        return
+    services, slices = Informer(cluster, SERVICE), Informer(cluster, ENDPOINT_SLICE)
+    doors = Services(services, slices, hosts, settings.cluster_domain)
+    for part in (services, slices, doors):
+        tasks.create_task(part.run())
 
 
 def _log_server(settings: NodeSettings, pods: Informer) -> HttpServer:

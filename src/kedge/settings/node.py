@@ -145,6 +145,7 @@ class NodeSettings:
         proxy_url: the gateway's pod-facing listener, `http_proxy` of every container; empty for
             none.
         cluster_domain: domain of in-cluster names.
+        hosts_file: what pods see as /etc/hosts; None for the machine's own.
         log_limit_bytes: a container's log is rotated at this size.
         log_files: rotated log files kept per container.
         drain_seconds: longest wait for the gateway to stop sending to a pod that ends.
@@ -172,6 +173,7 @@ class NodeSettings:
     python: str = sys.executable
     proxy_url: str = ""
     cluster_domain: str = "cluster.local"
+    hosts_file: Path | None = None
     log_limit_bytes: int = 10 * 1024 * 1024
     log_files: int = 3
     drain_seconds: float = 5.0

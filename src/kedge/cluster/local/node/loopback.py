@@ -8,7 +8,6 @@ missing, somebody who has it can do it once.
 
 from __future__ import annotations
 
-import errno
 import ipaddress
 import os
 import socket
@@ -48,10 +47,9 @@ class PodNetwork:
             NetworkRefused: it may not be changed.
         """
         try:
-            _change(_RTM_NEWADDR, _NLM_F_CREATE | _NLM_F_EXCL, self.node, self.network.prefixlen)
-            self._is_ours = True
+            self._is_ours = add(self.node, self.network.prefixlen)
         except OSError as error:
-            if error.errno != errno.EEXIST and not self._answers():
+            if not self._answers():
                 raise NetworkRefused(
                     f"The pods' network {self.network} cannot be put on `lo`: {error.strerror}.",
                     fix="Run as root, or have root say once:"
@@ -62,7 +60,7 @@ class PodNetwork:
         """Take back what `open` made."""
         if self._is_ours:
             self._is_ours = False
-            _change(_RTM_DELADDR, 0, self.node, self.network.prefixlen)
+            remove(self.node, self.network.prefixlen)
 
     def _answers(self) -> bool:
         """Whether its first and last pods could listen."""
@@ -70,6 +68,29 @@ class PodNetwork:
             port_is_free(str(address), 0)
             for address in (self.network.network_address + 2, self.network.broadcast_address - 1)
         )
+
+
+def add(address: str, prefix: int) -> bool:
+    """Put an address on `lo`; False where it is there already. Raises OSError."""
+    try:
+        _change(_RTM_NEWADDR, _NLM_F_CREATE | _NLM_F_EXCL, address, prefix)
+    except FileExistsError:
+        return False
+    return True
+
+
+def may_change() -> bool:
+    """Whether this process may put addresses on `lo`, as far as trying tells."""
+    try:
+        add("127.0.0.1", 8)
+    except OSError:
+        return False
+    return True
+
+
+def remove(address: str, prefix: int) -> None:
+    """Take it away; raises OSError."""
+    _change(_RTM_DELADDR, 0, address, prefix)
 
 
 def _change(kind: int, flags: int, address: str, prefix: int) -> None:

@@ -106,6 +106,9 @@ async def make_plan(host: Host, pod: Object, container: Object, place: PodPlace)
     wanted = await make_env(container, addressed, fetch, host.allocatable)
     mounts = place.volumes.mounts(container, wanted)
     mounts += _termination_mount(container, place)
+    if host.settings.hosts_file is not None and host.settings.hosts_file.exists():
+        source = str(host.settings.hosts_file)
+        mounts.append({"source": source, "target": "/etc/hosts", "readonly": False})
     mounts += uncovered(mounts, _needed(host, image))
     mounts.sort(key=lambda mount: str(mount["target"]).count("/"))
     base = {
