@@ -211,7 +211,10 @@ def _pod(name: str, image: str, command: list[str]) -> Object:
         "image": VALUES.image(image),
         "imagePullPolicy": "IfNotPresent",
         "command": command,
-        "volumeMounts": [{"name": "script", "mountPath": "/script"}],
+        "volumeMounts": [
+            {"name": "script", "mountPath": "/script"},
+            {"name": "tmp", "mountPath": "/tmp"},
+        ],
         **({"readinessProbe": ready} if name == "models" else {}),
     }
     return {
@@ -221,6 +224,9 @@ def _pod(name: str, image: str, command: list[str]) -> Object:
         "spec": {
             "containers": [container],
             "terminationGracePeriodSeconds": 1,
-            "volumes": [{"name": "script", "configMap": {"name": "asking"}}],
+            "volumes": [
+                {"name": "script", "configMap": {"name": "asking"}},
+                {"name": "tmp", "emptyDir": {}},
+            ],
         },
     }

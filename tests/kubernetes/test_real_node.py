@@ -1,19 +1,23 @@
 """The whole story on a Kubernetes with nodes: install, serve, scale, roll out, explain, remove.
 
 `KEDGE_TEST_CLUSTER` names the kubeconfig of a cluster that has Kedge's images
-(`tests/kubernetes/images.py` makes them) and nothing of Kedge. The tests build on one another.
+(`tests/kubernetes/images.py` makes them) and nothing of Kedge. The same story is told on a control
+plane of its own whose node is `kedge node`. The tests build on one another.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
+import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import yaml
+from tests.kubernetes.nodes import node_cluster
 from tests.kubernetes.real import NEW, OLD, VALUES, RealCluster
 from tests.kubernetes.world import until
 
@@ -22,13 +26,34 @@ QUICK = {"autoscaling.knative.dev/window": "6s"}
 RATE = 30.0
 
 
-@pytest.fixture(scope="module")
-def real() -> Iterator[RealCluster]:
-    """Kedge is not in it yet; what the tests leave is removed."""
+@contextmanager
+def of_kubelets() -> Iterator[RealCluster]:
     kubeconfig = os.environ.get("KEDGE_TEST_CLUSTER")
     if not kubeconfig:
         pytest.skip("KEDGE_TEST_CLUSTER names no kubeconfig of a cluster that runs pods")
-    cluster = RealCluster(Path(kubeconfig), f"story-{secrets.token_hex(2)}")
+    yield RealCluster(Path(kubeconfig), f"story-{secrets.token_hex(2)}")
+
+
+@contextmanager
+def of_processes() -> Iterator[RealCluster]:
+    assets = os.environ.get("KUBEBUILDER_ASSETS")
+    if not assets or os.geteuid() != 0:
+        pytest.skip("KUBEBUILDER_ASSETS names no folder with Kubernetes' programs, or not to root")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        node_cluster(Path(assets), Path(folder), f"story-{secrets.token_hex(2)}") as cluster,
+    ):
+        yield cluster
+
+
+@pytest.fixture(scope="module", params=[of_kubelets, of_processes], ids=["kubelet", "kedge-node"])
+def real(request: pytest.FixtureRequest) -> Iterator[RealCluster]:
+    """Kedge is not in it yet; what the tests leave is removed."""
+    with request.param() as cluster:
+        yield from tidied(cluster)
+
+
+def tidied(cluster: RealCluster) -> Iterator[RealCluster]:
     cluster.kubectl("create", "namespace", cluster.namespace)
     cluster.kubectl("wait", "--for=create", "--timeout=30s", "serviceaccount/default",
                     "-n", cluster.namespace)  # fmt: skip
