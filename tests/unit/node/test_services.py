@@ -94,11 +94,14 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 
 async def ask(door: tuple[str, int]) -> bytes:
+    """What is answered; nothing where the connection ends without an answer."""
     reader, writer = await asyncio.open_connection(*door)
-    writer.write(b"hello")
-    writer.write_eof()
     try:
+        writer.write(b"hello")
+        writer.write_eof()
         return await reader.read()
+    except OSError:
+        return b""
     finally:
         writer.close()
 
@@ -114,7 +117,7 @@ async def running(services: Kept, slices: Kept, hosts: Path) -> AsyncIterator[No
 
 
 async def eventually(look: Callable[[], Any]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not look():  # noqa: ASYNC110 (the other end of a socket does it)
             await asyncio.sleep(0.01)
 
@@ -139,8 +142,7 @@ async def test_connections_are_carried_while_there_is_a_service(
         assert await ask(door) == b"heard hello"
         assert "web.ns.svc.c.l" in hosts.read_text()
         slices.objects = []
-        with pytest.raises(OSError, match="reset"):
-            await ask(door)
+        assert await ask(door) == b""
         services.change()
         await eventually(lambda: not on_lo)
         with pytest.raises(OSError, match=r"refused|Connect call failed"):
