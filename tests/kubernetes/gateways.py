@@ -136,6 +136,10 @@ class GatewayProcess:
     def log(self) -> str:
         return self._log.read_text()
 
+    @property
+    def envoy_log(self) -> str:
+        return self._envoy_log.read_text()
+
     # What it answers
 
     def page(self, path: str) -> tuple[int, str]:
@@ -188,7 +192,7 @@ def gateway(
             until(it.is_ready, f"{name} ready")
         yield it
     except AssertionError:
-        print(it.log[-4000:])
+        print(it.log[-4000:], it.envoy_log[-2000:], it.page("/readyz"))
         raise
     finally:
         it.close()

@@ -165,7 +165,8 @@ class SignalsClient:
                     failures = 0
                     await self._talk(stream)
             except KedgeError as error:
-                log.info("the autoscaler is not found: %s", error)
+                level = logging.INFO if failures == 1 else logging.DEBUG
+                log.log(level, "the autoscaler is not found: %s", error)
             except (grpc.RpcError, asyncio.InvalidStateError) as error:
                 log.info("the autoscaler is away: %s", _said(error))
             await self._clock.sleep(_BACKOFF.delay(max(1, failures)))
