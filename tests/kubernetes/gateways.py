@@ -189,7 +189,7 @@ def gateway(
         it.start()
         it.start_envoy()
         if wait:
-            until(it.is_ready, f"{name} ready")
+            until(it.is_ready, f"{name} ready", 120)
         yield it
     except AssertionError:
         print(it.log[-4000:], it.envoy_log[-2000:], it.page("/readyz"))

@@ -37,7 +37,7 @@ def two(edge: World, edge_account: Path) -> Iterator[Two]:
         gateway(edge, "gw-b", edge_account, address=pod_address(202), wait=False) as other,
     ):
         for it in (one, other):
-            until(it.is_ready, f"{it.name} ready")
+            until(it.is_ready, f"{it.name} ready", 120)
         tell_members(edge, one, other)
         yield one, other
         forget_members(edge)

@@ -54,7 +54,7 @@ def two(world: World, gateway_account: Path) -> Iterator[tuple[GatewayProcess, G
         gateway(world, "gw-b", gateway_account, address=pod_address(202), wait=False) as other,
     ):
         for it in (one, other):
-            until(it.is_ready, f"{it.name} ready")
+            until(it.is_ready, f"{it.name} ready", 120)
         tell_members(world, one, other)
         yield one, other
         forget_members(world)
