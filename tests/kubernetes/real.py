@@ -142,12 +142,21 @@ class RealCluster:
         pods = self.find_all("pods", f"serving.kserve.io/inferenceservice={name}")
         return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
 
-    def ask(self, name: str, *, seconds: float = 0, rate: float = 0, patience: float = 60) -> Any:
-        """Ask a service through the gateway, from a pod; see `asking`."""
+    def ask(
+        self, name: str, *, seconds: float = 0, rate: float = 0, patience: float = 60,
+        inside: bool = False,
+    ) -> Any:  # fmt: skip
+        """Ask a service from a pod; see `asking`.
+
+        Args:
+            inside: by the service's own Service, as pods of the cluster do.
+        """
         space = self.namespace
+        way = f"http://{self._address(name, space)}" if inside else self.gateway
+        host = f"{name}.{space}" if inside else f"{name}-{space}.{VALUES.ingress.domain}"
         wanted = {
-            "url": f"{self.gateway}/v2/models/{name}/infer",
-            "headers": {"Host": f"{name}-{space}.{VALUES.ingress.domain}"},
+            "url": f"{way}/v2/models/{name}/infer",
+            "headers": {"Host": host},
             "body": FLOWERS, "seconds": seconds, "rate": rate, "timeout": patience,
         }  # fmt: skip
         command = ("exec", "-i", "client", "-n", space, "--", "python", "/script/asking.py")

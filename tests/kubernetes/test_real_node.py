@@ -107,6 +107,7 @@ def test_a_service_answers_and_its_difference_is_empty(installed: RealCluster, n
     status = installed.await_ready(name)["status"]
     print(f"apply to Ready: {time.monotonic() - begun:.1f} s, {status['url']}")
     assert installed.ask(name)["answers"] == {OLD: 1}
+    assert installed.ask(name, inside=True)["answers"] == {OLD: 1}
     diff = installed.try_kubectl(
         "diff", "-n", installed.namespace, "-f", "-", given=yaml.safe_dump(service)
     )
@@ -168,6 +169,23 @@ def test_scaling_down_under_load_loses_nothing(installed: RealCluster, name: str
         until(lambda: len(installed.running(name)) == 1, "one pod", 120)
         print(f"5 to 1 within {time.monotonic() - begun:.1f} s")
     _is_clean(result, OLD)
+
+
+def test_replacing_kedges_own_pods_loses_nothing(installed: RealCluster, name: str) -> None:
+    """As an upgrade does: first the gateway, then the controller, while one of two leads."""
+    installed.apply(installed.iris(name))
+    installed.await_ready(name)
+    with installed.asked(name, seconds=60, rate=RATE) as result:
+        for deployment in ("kedge-gateway", "kedge-controller"):
+            begun = time.monotonic()
+            place = ("-n", VALUES.namespace, f"deployment/{deployment}")
+            installed.kubectl("rollout", "restart", *place)
+            installed.kubectl("rollout", "status", *place, "--timeout=200s", seconds=220)
+            print(f"{deployment} replaced within {time.monotonic() - begun:.1f} s")
+    _is_clean(result, OLD)
+    installed.apply(installed.iris(name, "new"))
+    installed.await_ready(name)
+    assert installed.ask(name)["answers"] == {NEW: 1}
 
 
 def test_a_broken_service_says_why(installed: RealCluster, name: str) -> None:
