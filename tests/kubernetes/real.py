@@ -42,6 +42,21 @@ handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory="/tm
 http.server.ThreadingHTTPServer(("", 8000), handler).serve_forever()
 """
 
+_HASTY = """
+import http.server, os, signal, sys
+signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+class Answer(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        body = ('{"outputs": [{"data": "%s"}]}' % sys.argv[1]).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+http.server.ThreadingHTTPServer(("", 8080), Answer).serve_forever()
+"""
+
 
 class RealCluster:
     """One cluster and one namespace in it.
@@ -122,6 +137,18 @@ class RealCluster:
             "metadata": {"name": name, "annotations": annotations or {}},
             "spec": {"predictor": {"model": served, **more}},
         }
+
+    def hasty(self, name: str, answer: str, replicas: int) -> Object:
+        """A service of a server that ends at the first SIGTERM, whatever it is doing."""
+        container = {
+            "name": "kserve-container",
+            "image": VALUES.image("controller"),
+            "command": ["python", "-c", _HASTY, answer],
+            "ports": [{"containerPort": 8080}],
+        }
+        service = self.iris(name, annotations={"serving.kserve.io/deploymentMode": "Standard"})
+        service["spec"]["predictor"] = {"containers": [container], "minReplicas": replicas}
+        return service
 
     def await_ready(self, name: str, seconds: float = 120.0) -> Object:
         """The service once it is Ready as it was last asked for."""

@@ -23,7 +23,8 @@ from tests.kubernetes.world import until
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(600)]
 QUICK = {"autoscaling.knative.dev/window": "6s"}
-RATE = 30.0
+RATE = 60.0
+"""Requests a second."""
 
 
 @contextmanager
@@ -169,6 +170,19 @@ def test_scaling_down_under_load_loses_nothing(installed: RealCluster, name: str
         until(lambda: len(installed.running(name)) == 1, "one pod", 120)
         print(f"5 to 1 within {time.monotonic() - begun:.1f} s")
     _is_clean(result, OLD)
+
+
+def test_a_server_that_ends_at_once_loses_nothing(installed: RealCluster, name: str) -> None:
+    """Only because its pod sleeps first."""
+    installed.apply(installed.hasty(name, "a", 3))
+    installed.await_ready(name)
+    deployment = (f"deployment/{name}-predictor", "-n", installed.namespace)
+    installed.kubectl("rollout", "status", *deployment)
+    with installed.asked(name, seconds=40, rate=RATE) as result:
+        installed.apply(installed.hasty(name, "b", 3))
+        installed.kubectl("rollout", "status", *deployment, "--timeout=100s")
+        installed.kubectl("scale", *deployment, "--replicas=1")
+    _is_clean(result, '"a"', '"b"')
 
 
 def test_replacing_kedges_own_pods_loses_nothing(installed: RealCluster, name: str) -> None:
