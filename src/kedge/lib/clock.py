@@ -36,4 +36,4 @@ SYSTEM_CLOCK = SystemClock()
 
 def format_time(moment: datetime) -> str:
     """RFC 3339 in whole seconds, as Kubernetes writes `metav1.Time`."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.astimezone(UTC).isoformat(timespec="seconds")[:19] + "Z"

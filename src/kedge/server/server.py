@@ -117,6 +117,7 @@ class ModelServer:
         self._access: AccessLog | None = None
         self._docs = docs
         self._observer: Observer | None = None
+        self._config = self._uvicorn_config()
         self._assemble(limits, latency_log)
 
     def _assemble(self, limits: Limits, latency_log: bool) -> None:
@@ -125,7 +126,7 @@ class ModelServer:
         self.dataplane = DataPlane(self.repository, version=__version__, log=self._log)
         if self._predictor is not None and self._predictor.predictor_health_check:
             self.dataplane.health = self._predictors.of(self._predictor)
-        self._shared = Shared(self._uvicorn_config(), self._inference(limits), limits)
+        self._shared = Shared(self._config, self._inference(limits), limits)
 
     def _inference(self, limits: Limits) -> Inference:
         """What answers predictions."""
