@@ -92,10 +92,10 @@ class Controller:
             if key not in self._active:
                 self._offer(key)
 
-    def enqueue_soon(self, key: Key) -> None:
+    def enqueue_soon(self, key: Key, at_most: float = float("inf")) -> None:
         """Have `key` reconciled together with what else is about to change for it."""
         if key not in self._queued:
-            self.enqueue(key, self._pause)
+            self.enqueue(key, min(self._pause, at_most))
 
     @property
     def _pause(self) -> float:

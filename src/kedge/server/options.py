@@ -60,6 +60,7 @@ class Options:
         access_log_format: of a line per HTTP request; empty is none.
         docs: whether there is a page at `/docs`.
         executor_threads: of the event loop's pool; 0 leaves Python's number.
+        idle_seconds: how long nothing must come before a server that is to end does.
         explainer: where explanations are asked for, if not of the predictor.
         unheeded: flags that mean nothing here, and why.
         batcher_response: V1 answers have the shape of KServe's batcher.
@@ -84,6 +85,7 @@ class Options:
     event_loop: str = "auto"
     log_level: str = "INFO"
     grace_seconds: float = 30.0
+    idle_seconds: float = 0.5
     nthread: int = 1
     predict_proba: bool = False
     termination_log: str = ""
@@ -162,6 +164,7 @@ def _options(known: argparse.Namespace, unknown: list[str], env: Mapping[str, st
         event_loop=known.event_loop,
         log_level=env.get("KSERVE_LOGLEVEL", "INFO"),
         grace_seconds=known.grace_period,
+        idle_seconds=_seconds(env.get("KEDGE_IDLE_SECONDS"), Options.idle_seconds),
         nthread=known.nthread,
         predict_proba=env.get("PREDICT_PROBA", "").lower() == "true",
         termination_log=env.get("KEDGE_TERMINATION_LOG", ""),
@@ -181,6 +184,13 @@ def _options(known: argparse.Namespace, unknown: list[str], env: Mapping[str, st
         seat=read(env),
         unknown=tuple(unknown),
     )
+
+
+def _seconds(given: str | None, otherwise: float) -> float:
+    try:
+        return float(given or otherwise)
+    except ValueError:
+        return otherwise
 
 
 def _batching(known: argparse.Namespace) -> Batching:

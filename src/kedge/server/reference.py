@@ -42,6 +42,8 @@ gateway does).
 | `KEDGE_BIND_ADDRESS` | Where to listen in place of every address |
 | `KEDGE_READY_SOCKET`, `KEDGE_READY_NAME` | A datagram socket that is told once requests are \
 answered, and what this server is called there; `kedge up` sets both, in every container |
+| `KEDGE_IDLE_SECONDS` | How long nothing must come, after SIGTERM, before the server ends; 0.5 \
+unless set. `kedge up` sets 0.1: there the gateway has let go of a pod before it is told to end |
 | `KEDGE_TERMINATION_LOG` | A file for the one line that tells why the server did not start |
 | `INFERENCE_SERVICE_NAME` | Name of the service in events and traces |
 | `PREDICT_PROBA` | `true`: classifiers answer probabilities |

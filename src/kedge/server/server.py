@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from kedge.server.payloads.options import PayloadOptions
     from kedge.server.tracing import Tracing
 
-IDLE_SECONDS = 0.5
 _TICK_SECONDS = 1.0
 
 
@@ -101,6 +100,7 @@ class ModelServer:
             limits=limits,
         )
         self._grace = grace_seconds
+        self._idle_seconds = Options.idle_seconds
         self._workers = workers
         self._address = bind_address
         self._ports = (http_port, grpc_port)
@@ -252,6 +252,7 @@ class ModelServer:
         self._batcher_response = self._batcher_response or options.batcher_response
         self._access_format = options.access_log_format or self._access_format
         self._docs = self._docs and options.docs
+        self._idle_seconds = options.idle_seconds
         self._assemble(options.limits, options.enable_latency_logging)
 
     def _run(self, models: Sequence[Model], options: Options) -> None:
@@ -389,7 +390,7 @@ class ModelServer:
             await asyncio.sleep(0.02)
             if not self._idle() or self.served() != served:
                 quiet_since, served = loop.time(), self.served()
-            elif loop.time() - quiet_since >= IDLE_SECONDS:
+            elif loop.time() - quiet_since >= self._idle_seconds:
                 return
         logger.warning("stopping with requests unanswered: the grace of %gs is over", self._grace)
 

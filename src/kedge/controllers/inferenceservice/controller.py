@@ -26,7 +26,7 @@ from kedge.controllers.inferenceservice.cache import (
     service_of,
 )
 from kedge.controllers.inferenceservice.names import ISVC_LABEL
-from kedge.controllers.inferenceservice.observe import signs_of
+from kedge.controllers.inferenceservice.observe import pod_is_ready, signs_of
 from kedge.controllers.inferenceservice.pins import ModelPins
 from kedge.controllers.inferenceservice.reconcile import Reconciler
 from kedge.controllers.inferenceservice.surroundings import DEFAULT_CLUSTER_DOMAIN
@@ -39,6 +39,7 @@ from kedge.settings.serving import DEFAULT_NAMESPACE, ServingConfig
 
 _OF_SERVICES = (DEPLOYMENT, SERVICE, POD, HTTP_ROUTE, HORIZONTAL_POD_AUTOSCALER)
 _CLUSTER_WIDE = (SERVING_RUNTIME, CLUSTER_SERVING_RUNTIME, CLUSTER_STORAGE_CONTAINER)
+_SOON, _WHENEVER = 0.1, float("inf")
 _RETRIES = Backoff(initial=0.05, limit=5.0)
 """What is waited for (a secret, a claim) is often put there by hand: look again soon."""
 
@@ -144,12 +145,13 @@ class InferenceServiceController:
     def _on_pod(self, type: EventType, pod: Object, old: Object | None) -> None:
         before = None if old is None else signs_of(old)
         if before != (None if type is EventType.DELETED else signs_of(pod)):
-            self._enqueue_owner(pod)
+            # Much waits for a pod that gets ready: requests, and the room that proofs take.
+            self._enqueue_owner(pod, _SOON if pod_is_ready(pod) else _WHENEVER)
 
-    def _enqueue_owner(self, obj: Object) -> None:
+    def _enqueue_owner(self, obj: Object, at_most: float = _WHENEVER) -> None:
         key = service_of(obj)
         if key is not None:
-            self._controller.enqueue_soon(key)
+            self._controller.enqueue_soon(key, at_most)
 
     def _on_config(self, type: EventType, obj: Object, old: Object | None) -> None:
         if obj["metadata"]["name"] in (GC_CONFIG_MAP, NETWORK_CONFIG_MAP):

@@ -19,7 +19,7 @@ from kedge.cluster.local.node.env import (
     proxy_env,
     thread_env,
 )
-from kedge.cluster.local.node.host import Host
+from kedge.cluster.local.node.host import Host, NoDrains
 from kedge.cluster.local.node.images import Image
 from kedge.cluster.local.node.processes import TERMINATION_LOG
 from kedge.cluster.local.node.resources import cpu_limit, gpus_wanted
@@ -226,6 +226,9 @@ def _pod_env(host: Host, pod: Object, container: Object, place: PodPlace) -> dic
         "KEDGE_READY_SOCKET": str(host.notices.path),
         "KEDGE_READY_NAME": notice_name(pod, container),
     }
+    if not isinstance(host.drains, NoDrains):
+        # Who is told to end has been let go of: what comes then has been on its way already.
+        env["KEDGE_IDLE_SECONDS"] = "0.1"
     if host.bind_library is not None:
         env["LD_PRELOAD"] = str(host.bind_library)
     return env
