@@ -12,6 +12,7 @@ import pytest
 
 from kedge.cluster.base import EventType, Object
 from kedge.cluster.local.node import loopback
+from kedge.cluster.local.node.addresses import port_is_free
 from kedge.cluster.local.node.services import Services, doors_of, make_hosts, places_of
 
 
@@ -89,8 +90,15 @@ class Kept:
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Answers with all that came, once the other end has said all."""
-    writer.write(b"heard " + await reader.read())
-    writer.close()
+    try:
+        writer.write(b"heard " + await reader.read())
+    finally:
+        writer.close()
+        await writer.wait_closed()
+        heard.set()
+
+
+heard = asyncio.Event()
 
 
 async def ask(door: tuple[str, int]) -> bytes:
@@ -138,16 +146,16 @@ async def test_connections_are_carried_while_there_is_a_service(
     services, slices = Kept(web), Kept(endpoints(("127.0.0.1", {"ready": True}), port=port))
     hosts = tmp_path / "hosts"
     async with running(services, slices, hosts):
-        await eventually(lambda: on_lo and hosts.exists())
+        await eventually(lambda: on_lo and not port_is_free(*door))
         assert await ask(door) == b"heard hello"
+        await heard.wait()
         assert "web.ns.svc.c.l" in hosts.read_text()
         slices.objects = []
         assert await ask(door) == b""
         services.change()
-        await eventually(lambda: not on_lo)
+        await eventually(lambda: not on_lo and "web.ns" not in hosts.read_text())
         with pytest.raises(OSError, match=r"refused|Connect call failed"):
             await ask(door)
-        assert "web.ns" not in hosts.read_text()
         services.change(web)
         await eventually(lambda: on_lo)
     assert not on_lo
