@@ -78,6 +78,7 @@ class Controller:
         self._active: set[Key] = set()
         self._failures: dict[Key, int] = {}
         self._due: dict[Key, float] = {}
+        self._soon: dict[Key, float] = {}
         self._rested: dict[Key, float] = {}
         self._schedule: list[tuple[float, Key]] = []
         self._work = asyncio.Semaphore(0)
@@ -93,9 +94,17 @@ class Controller:
                 self._offer(key)
 
     def enqueue_soon(self, key: Key, at_most: float = float("inf")) -> None:
-        """Have `key` reconciled together with what else is about to change for it."""
-        if key not in self._queued:
-            self.enqueue(key, min(self._pause, at_most))
+        """Have `key` reconciled together with what else is about to change for it.
+
+        A look for another reason, before that, has seen it too.
+        """
+        pause = min(self._pause, at_most)
+        due = self._clock.monotonic() + pause
+        if pause <= 0:
+            self.enqueue(key)
+        elif key not in self._queued and due < self._soon.get(key, float("inf")):
+            self._soon[key] = due
+            self._plan(due, key)
 
     @property
     def _pause(self) -> float:
@@ -135,6 +144,9 @@ class Controller:
                 if self._due.get(key) == due:
                     del self._due[key]
                     self.enqueue(key)
+                if self._soon.get(key) == due:
+                    del self._soon[key]
+                    self.enqueue(key)
             if not self._schedule:
                 await self._rescheduled.wait()
             else:
@@ -156,6 +168,7 @@ class Controller:
             await self._work.acquire()
             key = self._queue.popleft()
             self._queued.discard(key)
+            self._soon.pop(key, None)
             self._active.add(key)
             try:
                 await self._attempt(key)

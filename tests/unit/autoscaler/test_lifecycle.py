@@ -142,6 +142,21 @@ def test_a_proof_is_released_once_it_is_proven_and_nobody_has_asked() -> None:
     assert kept.at(3, 0, ready=1).replicas == 1
 
 
+def test_a_proof_is_released_before_the_first_report_tells_that_nobody_asks() -> None:
+    story = Story(1, proven=False)
+    assert story.at(0, None).replicas == 1
+    story.parameters = Parameters(proven=True)
+    assert story.at(1, None, keep="no gateway has reported yet").replicas == 1
+    assert story.at(2, None).replicas == 0
+
+
+def test_a_proof_that_somebody_asked_stays() -> None:
+    story = Story(1, proven=False)
+    story.life.asked = True
+    story.parameters = Parameters(proven=True)
+    assert story.at(1, None).replicas == 1
+
+
 def test_a_proof_that_was_given_up_is_not_begun_again_until_the_pods_are_others() -> None:
     story = Story(1, ready=0, proven=False, progress_deadline=60)
     assert story.at(89, 0, ready=0).replicas == 1

@@ -101,6 +101,31 @@ async def test_different_keys_run_side_by_side() -> None:
         assert len(work.calls) == 2
 
 
+async def test_what_comes_together_is_looked_at_together() -> None:
+    clock = FakeClock()
+    work = Recorder(clock)
+    controller = Controller("test", work, clock=clock, rest=0.2)
+    task = asyncio.create_task(controller.run())
+    controller.enqueue_soon(A)
+    controller.enqueue_soon(A)
+    await clock.advance(0.1)
+    assert work.calls == []
+    controller.enqueue_soon(B, at_most=0.05)
+    controller.enqueue_soon(A)
+    await clock.advance(1)
+    assert [name for _, name in work.calls] == ["b", "a"]
+    assert [round(when, 2) for when, _ in work.calls] == [0.15, 0.2]
+    # A change that follows a look waits out the rest, and one that is asked for does too.
+    controller.enqueue(A)
+    await clock.advance(0.1)
+    controller.enqueue_soon(A)
+    controller.enqueue(A)
+    await clock.advance(1)
+    assert [round(when, 2) for when, name in work.calls if name == "a"] == [0.2, 1.1, 1.3]
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
 async def test_the_earliest_delay_counts() -> None:
     clock = FakeClock()
     work = Recorder(clock)
