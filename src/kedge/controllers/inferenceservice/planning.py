@@ -20,8 +20,8 @@ from kedge.controllers.inferenceservice.surroundings import Surroundings
 from kedge.reconcile.controller import Key
 from kedge.settings.serving import ServingConfig
 
-_REMEMBERED = 256
-"""Services; those that rest need not be known by heart."""
+_REMEMBERED = 64
+"""Services: as many as are under way at a time. Those that rest need not be known by heart."""
 
 
 @dataclass(frozen=True)
