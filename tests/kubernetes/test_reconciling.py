@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -303,6 +304,18 @@ async def test_a_deleted_namespace_goes(
     world.api.kubectl("create", "namespace", namespace)
 
 
+def bind(world: World, pod: Object) -> None:
+    """Give a pod to a node, as a scheduler does; it need not be there."""
+    metadata = pod["metadata"]
+    path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}/binding"
+    target = {"apiVersion": "v1", "kind": "Node", "name": "nowhere"}
+    binding = {
+        "apiVersion": "v1", "kind": "Binding",
+        "metadata": {"name": metadata["name"]}, "target": target,
+    }  # fmt: skip
+    world.api.kubectl("create", "--raw", path, "-f", "-", given=json.dumps(binding))
+
+
 async def test_the_status_says_why_pods_do_not_run(
     world: World, cluster: KubernetesCluster, namespace: str
 ) -> None:
@@ -314,6 +327,7 @@ async def test_the_status_says_why_pods_do_not_run(
 
     pod = await eventually(first_pod, "a pod")
     assert pod is not None
+    bind(world, pod)
     starting = {
         "name": "kserve-container", "ready": False, "restartCount": 0, "image": "x",
         "imageID": "", "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}},
