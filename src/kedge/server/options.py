@@ -22,6 +22,8 @@ from kedge.server.tracing import is_asked_for
 from kedge.server.workers.seat import Seat, read
 
 MOST_WORKERS = 64
+USUAL_GRACE = 60.0
+"""Seconds that KServe's routes let a request take unless told otherwise."""
 
 if TYPE_CHECKING:
     from kedge.server.payloads.options import PayloadOptions
@@ -84,7 +86,7 @@ class Options:
     log_format: LogForm = "text"
     event_loop: str = "auto"
     log_level: str = "INFO"
-    grace_seconds: float = 30.0
+    grace_seconds: float = USUAL_GRACE
     idle_seconds: float = 0.5
     nthread: int = 1
     predict_proba: bool = False
@@ -163,7 +165,7 @@ def _options(known: argparse.Namespace, unknown: list[str], env: Mapping[str, st
         log_format=known.log_format,
         event_loop=known.event_loop,
         log_level=env.get("KSERVE_LOGLEVEL", "INFO"),
-        grace_seconds=known.grace_period,
+        grace_seconds=_grace(known),
         idle_seconds=_seconds(env.get("KEDGE_IDLE_SECONDS"), Options.idle_seconds),
         nthread=known.nthread,
         predict_proba=env.get("PREDICT_PROBA", "").lower() == "true",
@@ -184,6 +186,13 @@ def _options(known: argparse.Namespace, unknown: list[str], env: Mapping[str, st
         seat=read(env),
         unknown=tuple(unknown),
     )
+
+
+def _grace(known: argparse.Namespace) -> float:
+    """What was being answered when the server was told to end is answered."""
+    if known.grace_period is not None:
+        return float(known.grace_period)
+    return float(known.request_timeout or USUAL_GRACE)
 
 
 def _seconds(given: str | None, otherwise: float) -> float:
@@ -262,7 +271,9 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         add(flag, default=None, help=argparse.SUPPRESS)
     for flag in CERTIFICATES:
         add(flag, default="", help=argparse.SUPPRESS)
-    add("--grace-period", type=float, default=30.0, help="seconds to end requests after SIGTERM")
+    add("--grace-period", type=float, default=None,
+        help="seconds to end requests after SIGTERM; unless set, as long as one may take, or 60 "
+        "where that is not limited")  # fmt: skip
     add("--workers", type=_workers, default=1, help="processes that share the ports")
     add("--preload", type=_boolean, nargs="?", const=True, default=None,
         help="load the models once and fork the workers, which share their memory; unset, where "

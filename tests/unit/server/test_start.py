@@ -186,3 +186,17 @@ def test_what_is_off_is_not_imported() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "grace"),
+    [
+        ([], 60.0),
+        (["--request_timeout=300"], 300.0),
+        (["--request_timeout=9", "--grace-period=2"], 2.0),
+    ],
+)
+def test_what_is_being_answered_may_take_its_time_at_the_end(
+    given: list[str], grace: float
+) -> None:
+    assert parse(["sklearn", *given], {}).grace_seconds == grace
