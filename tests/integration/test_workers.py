@@ -14,7 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import grpc
@@ -79,25 +79,37 @@ def pair(request: pytest.FixtureRequest, folder: Path, tmp_path: Path) -> Iterat
         yield served
 
 
-def predicted(port: int, model: str = "a") -> dict[str, int]:
-    """One prediction over a connection of its own."""
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
-        connection.request("POST", f"/v1/models/{model}:predict", BODY)
-        answer = connection.getresponse()
-        body = answer.read()
-        assert answer.status == 200, body
-        found: dict[str, int] = json.loads(body)["predictions"][0]
-        return found
+def predicted(port: int, model: str = "a", count: int = 8) -> list[dict[str, int]]:
+    """One prediction over each of `count` connections, all there at once: both workers have some.
+
+    One after the other they may all go to the same worker, which has the fewest each time.
+    """
+    with ExitStack() as stack:
+        connections = [
+            stack.enter_context(closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)))
+            for _ in range(count)
+        ]
+        for connection in connections:
+            connection.connect()
+        return [_predicted(connection, model) for connection in connections]
+
+
+def _predicted(connection: http.client.HTTPConnection, model: str) -> dict[str, int]:
+    connection.request("POST", f"/v1/models/{model}:predict", BODY)
+    answer = connection.getresponse()
+    body = answer.read()
+    assert answer.status == 200, body
+    found: dict[str, int] = json.loads(body)["predictions"][0]
+    return found
 
 
 def pids(served: Served) -> set[int]:
-    return {predicted(served.http_port)["pid"] for _ in range(8)}
+    return {one["pid"] for one in predicted(served.http_port)}
 
 
 def versions(served: Served, model: str = "a") -> set[tuple[int, int]]:
     """Who answers, and with what."""
-    found = (predicted(served.http_port, model) for _ in range(8))
-    return {(one["pid"], one["version"]) for one in found}
+    return {(one["pid"], one["version"]) for one in predicted(served.http_port, model)}
 
 
 def figures(served: Served) -> dict[str, float]:
@@ -132,17 +144,18 @@ def test_rest_and_grpc_are_answered_by_all(pair: Served) -> None:
     request = messages.ModelInferRequest(model_name="a", inputs=[tensor])
     request.inputs[0].contents.fp64_contents.append(1.0)
     over_grpc = set()
-    for number in range(8):
-        options = [("grpc.use_local_subchannel_pool", 1), ("test.number", number)]
-        with grpc.insecure_channel(pair.grpc, options=options) as channel:
+    with ExitStack() as stack:
+        for number in range(8):
+            options = [("grpc.use_local_subchannel_pool", 1), ("test.number", number)]
+            channel = stack.enter_context(grpc.insecure_channel(pair.grpc, options=options))
             call = channel.unary_unary(
                 "/inference.GRPCInferenceService/ModelInfer",
                 request_serializer=messages.ModelInferRequest.SerializeToString,
                 response_deserializer=messages.ModelInferResponse.FromString,
             )
             answer = call(request, timeout=30)
-        outputs = dict(zip([one.name for one in answer.outputs], answer.outputs, strict=True))
-        over_grpc.add(outputs["pid"].contents.int64_contents[0])
+            outputs = dict(zip([one.name for one in answer.outputs], answer.outputs, strict=True))
+            over_grpc.add(outputs["pid"].contents.int64_contents[0])
     assert over_grpc == rest
 
 
@@ -172,8 +185,7 @@ def spread(served: Served) -> list[float]:
 
 
 def test_metrics_and_statistics_are_sums(pair: Served) -> None:
-    for _ in range(10):
-        predicted(pair.http_port)
+    predicted(pair.http_port, count=10)
     name = 'model_requests_total{code="200",model_name="a",protocol="v1"}'
     assert {figures(pair)[name] for _ in range(4)} == {10.0}
     each = [figures(pair)[f'server_worker_requests_total{{worker="{i}"}}'] for i in (0, 1)]
