@@ -9,12 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import json
 import logging
-import os
-import signal
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +28,7 @@ from kedge.gateway.leaving import Leaving
 from kedge.gateway.members import Members, MemberWatch
 from kedge.lib.asgi import Body, NotNow, ReadOnly
 from kedge.modes.http import HttpServer
-from kedge.modes.part import GC_THRESHOLDS
+from kedge.modes.part import run_process, when_told_to_stop
 from kedge.modes.reporting import make_signals
 from kedge.settings.gateway import GatewaySettings, any_address
 from kedge.settings.installation import GATEWAY, GATEWAY_LOCAL, LOCAL_LISTENER
@@ -110,24 +106,14 @@ def write_bootstrap(settings: SideSettings, path: Path) -> None:
 
 def run_side(settings: SideSettings) -> int:
     """The process of `kedge gateway`, until it is told to stop; its exit status."""
-    import uvloop
-
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=os.environ.get("KEDGE_LOG_LEVEL", "INFO").upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
 
     async def main() -> int:
         stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
+        when_told_to_stop(stop.set)
         await _connect_and_run(settings, stop)
         return 0
 
-    gc.set_threshold(*GC_THRESHOLDS)
-    return uvloop.run(main())
+    return run_process(main)
 
 
 async def _connect_and_run(settings: SideSettings, stop: asyncio.Event) -> None:

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import re
-import signal
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +35,7 @@ from kedge.cluster.kubernetes import KubernetesCluster
 from kedge.cluster.narrowed import NarrowedCluster
 from kedge.controllers.inferenceservice.controller import InferenceServiceController
 from kedge.modes.http import Health, HttpServer
-from kedge.modes.part import GC_THRESHOLDS
+from kedge.modes.part import run_process, when_told_to_stop
 from kedge.modes.signals import Signals
 from kedge.modes.webhook import Webhook
 from kedge.reconcile import Informer
@@ -150,27 +147,17 @@ def knows_sleep(version: str) -> bool:
 
 def run_operator(settings: ControllerSettings) -> int:
     """The process of `kedge controller`, until it is told to stop or loses the Lease."""
-    import uvloop
-
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=os.environ.get("KEDGE_LOG_LEVEL", "INFO").upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
 
     async def main() -> int:
         task = asyncio.ensure_future(_connect_and_run(settings))
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, task.cancel)
+        when_told_to_stop(task.cancel)
         try:
             await task
         except asyncio.CancelledError:
             return 0
         return 1
 
-    gc.set_threshold(*GC_THRESHOLDS)
-    return uvloop.run(main())
+    return run_process(main)
 
 
 async def _connect_and_run(settings: ControllerSettings) -> None:

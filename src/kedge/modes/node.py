@@ -9,14 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import gc
 import ipaddress
 import logging
-import os
 import shutil
-import signal
 import ssl
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -39,7 +35,7 @@ from kedge.gateway.bootstrap import EnvoyNotFound, find_envoy
 from kedge.install import names
 from kedge.lib.errors import KedgeError
 from kedge.modes.http import HttpServer
-from kedge.modes.part import GC_THRESHOLDS
+from kedge.modes.part import run_process, when_told_to_stop
 from kedge.reconcile import EventRecorder, Informer
 from kedge.settings.local import runtime_dir
 from kedge.settings.node import DEFAULT_IMAGES, Capacity, ImageRule, NodeSettings
@@ -135,19 +131,10 @@ def run_node(options: NodeOptions) -> int:
     Raises:
         KedgeError: it cannot be a node; the message says why.
     """
-    import uvloop
-
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=os.environ.get("KEDGE_LOG_LEVEL", "INFO").upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
 
     async def main() -> None:
         task = asyncio.ensure_future(_serve(options))
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, task.cancel)
+        when_told_to_stop(task.cancel)
         try:
             await task
         except asyncio.CancelledError:
@@ -155,9 +142,8 @@ def run_node(options: NodeOptions) -> int:
         except BaseExceptionGroup as group:
             raise _cause(group) from group
 
-    gc.set_threshold(*GC_THRESHOLDS)
     with _only_one(options.data_dir):
-        uvloop.run(main())
+        run_process(main)
     return 0
 
 

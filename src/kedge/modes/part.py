@@ -1,4 +1,4 @@
-"""What the control and the data process share: ready notices, and dying with the supervisor."""
+"""What Kedge's processes share: log, event loop, signals; locally, dying with the supervisor."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
+from typing import Any, TypeVar
 
 from kedge.settings.local import LocalSettings
 
@@ -18,6 +19,29 @@ GC_THRESHOLDS = (50_000, 4, 10_000)
 """Collections look at few objects often and at all of them hardly ever: with Python's own
 thresholds, a full collection of a control plane with 10,000 objects stops its event loop for 200
 ms. What is new is looked at twice, a quarter of a million objects at a time at most."""
+
+
+T = TypeVar("T")
+
+
+def run_process(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """All of a process that serves: its log goes to stderr, `main` runs on its event loop."""
+    import uvloop
+
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=os.environ.get("KEDGE_LOG_LEVEL", "INFO").upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    gc.set_threshold(*GC_THRESHOLDS)
+    return uvloop.run(main())
+
+
+def when_told_to_stop(call: Callable[[], object]) -> None:
+    """Call it on SIGTERM and SIGINT, from within the running event loop."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, call)
 
 
 def notify(name: str) -> None:
@@ -38,11 +62,6 @@ def run_part(main: Callable[[LocalSettings], Awaitable[None]], argv: list[str]) 
     `kedge up` must not meet it.
     """
     settings = LocalSettings.from_json(Path(argv[0]).read_text())
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=os.environ.get("KEDGE_LOG_LEVEL", "INFO").upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
 
     async def guarded() -> None:
         loop = asyncio.get_running_loop()
@@ -53,11 +72,8 @@ def run_part(main: Callable[[LocalSettings], Awaitable[None]], argv: list[str]) 
         loop.add_signal_handler(signal.SIGTERM, task.cancel)
         await task
 
-    import uvloop
-
-    gc.set_threshold(*GC_THRESHOLDS)
     try:
-        uvloop.run(guarded())
+        run_process(guarded)
     except asyncio.CancelledError:
         return 0
     return 0
