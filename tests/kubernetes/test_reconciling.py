@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.golden.rendering import load
+from tests.kubernetes.differences import difference
 from tests.kubernetes.standins import (
     all_goes_well,
     condition,
@@ -30,7 +29,6 @@ from kedge.api.scheme import (
 )
 from kedge.cluster.base import Object
 from kedge.cluster.kubernetes import KubernetesCluster
-from kedge.controllers.inferenceservice.applier import covers
 from kedge.modes.render import render
 
 pytestmark = [
@@ -102,7 +100,7 @@ async def test_children_are_those_of_render(
                 await ready(cluster, isvc["metadata"]["name"], namespace)
 
         async def differences() -> list[str]:
-            return [text for one in wanted if (text := await _difference(cluster, one))]
+            return [text for one in wanted if (text := await difference(cluster, one))]
 
         async def same() -> bool:
             return not await differences()
@@ -111,47 +109,6 @@ async def test_children_are_those_of_render(
             await eventually(same, "what is rendered", 20)
         except AssertionError:
             raise AssertionError("\n".join(await differences())) from None
-
-
-async def _difference(cluster: KubernetesCluster, wanted: Object) -> str:
-    kind = kind_of(wanted)
-    assert kind is not None, wanted["kind"]
-    metadata = wanted["metadata"]
-    live = await find(cluster, kind, metadata["name"], metadata["namespace"])
-    if live is None:
-        return f"{kind.kind} {metadata['name']} is not there"
-    owners = live["metadata"].get("ownerReferences") or []
-    if [one["kind"] for one in owners if one.get("controller")] != ["InferenceService"]:
-        return f"{kind.kind} {metadata['name']} is owned by {owners}"
-    told = _plain(wanted)
-    if covers(_plain(live), told):
-        return ""
-    return f"{kind.kind} {metadata['name']}: {_first_difference(_plain(live), told)}"
-
-
-def _plain(obj: Object) -> Object:
-    """Without what the API server or the renderer alone knows, and quantities as one form."""
-    plain = copy.deepcopy(obj)
-    for key in ("uid", "resourceVersion", "ownerReferences", "creationTimestamp"):
-        plain["metadata"].pop(key, None)
-    template = (plain.get("spec") or {}).get("template") or {}
-    for metadata in (plain["metadata"], template.get("metadata") or {}):
-        # It tells of the template, which is compared itself.
-        (metadata.get("annotations") or {}).pop("serving.kedge.dev/template-hash", None)
-    plain.pop("status", None)
-    return plain
-
-
-def _first_difference(live: Any, wanted: Any, path: str = "") -> str:
-    if isinstance(wanted, dict) and isinstance(live, dict):
-        for key, value in wanted.items():
-            if not covers({key: live[key]} if key in live else {}, {key: value}):
-                return _first_difference(live.get(key), value, f"{path}.{key}")
-    if isinstance(wanted, list) and isinstance(live, list) and len(live) == len(wanted):
-        for place, (one, other) in enumerate(zip(live, wanted, strict=True)):
-            if not covers(one, other):
-                return _first_difference(one, other, f"{path}[{place}]")
-    return f"{path}: {live!r} instead of {wanted!r}"
 
 
 async def test_what_is_changed_by_others_is_put_right_and_what_they_add_stays(

@@ -19,6 +19,7 @@ from kedge.controllers.inferenceservice import names
 from kedge.controllers.inferenceservice.cache import Cache, is_owned
 from kedge.controllers.inferenceservice.children.meta import digest
 from kedge.controllers.inferenceservice.errors import BuildError
+from kedge.lib.quantity import parse_quantity
 
 
 class NameTaken(BuildError):
@@ -289,7 +290,11 @@ def _is_applied(live: Object, wanted: Object) -> bool:
     return applied_hash(live) == applied_hash(wanted) and covers(live, wanted)
 
 
-def covers(live: Any, wanted: Any) -> bool:
+_QUANTITIES = frozenset({"limits", "requests", "sizeLimit", "averageValue"})
+"""Fields whose values an API server writes in a form of its own: 0.5 becomes "500m"."""
+
+
+def covers(live: Any, wanted: Any, *, quantity: bool = False) -> bool:
     """Whether `live` says everything that `wanted` says.
 
     What says nothing (false, zero, an empty text or list) is left out by an API server.
@@ -298,7 +303,10 @@ def covers(live: Any, wanted: Any) -> bool:
         return True
     if isinstance(wanted, Mapping):
         return isinstance(live, Mapping) and all(
-            covers(live[key], value) if key in live else not value for key, value in wanted.items()
+            covers(live[key], value, quantity=quantity or key in _QUANTITIES)
+            if key in live
+            else not value
+            for key, value in wanted.items()
         )
     if isinstance(wanted, list):
         return (
@@ -306,7 +314,14 @@ def covers(live: Any, wanted: Any) -> bool:
             and len(live) == len(wanted)
             and all(covers(a, b) for a, b in zip(live, wanted, strict=True))
         )
-    return False
+    return quantity and _is_same_quantity(live, wanted)
+
+
+def _is_same_quantity(one: Any, other: Any) -> bool:
+    try:
+        return parse_quantity(str(one)) == parse_quantity(str(other))
+    except ValueError:
+        return False
 
 
 def _replicas(deployment: Object) -> int:
