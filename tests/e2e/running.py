@@ -96,7 +96,9 @@ class RunningKedge:
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
         return wait_for(
-            lambda: self._ready() or self._ended(), 60, f"Kedge did not get ready:\n{self.logs()}"
+            lambda: self._ready() or self._ended(),
+            60,
+            lambda: f"Kedge did not get ready:\n{self.logs()}",
         )
 
     def _ready(self) -> dict[str, Any]:
