@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import time
 import urllib.request
@@ -21,6 +20,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from tests.ports import free_port
 
 _TOKEN = "contract"
 _SECONDS = 60.0
@@ -68,7 +68,7 @@ class ApiServer:
         self._nodes = nodes
         self._audit = folder / "audit.log" if audit else None
         self._stack = contextlib.ExitStack()
-        self._port = _free_port()
+        self._port = free_port()
         self._api: subprocess.Popen[bytes] | None = None
         self._etcd = ""
 
@@ -143,7 +143,7 @@ class ApiServer:
     # -- how ---------------------------------------------------------------------------------
 
     def _start_etcd(self, stack: contextlib.ExitStack) -> str:
-        client, peer = (f"http://127.0.0.1:{_free_port()}" for _ in range(2))
+        client, peer = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
         self._start(
             stack, "etcd",
             f"--data-dir={self._folder / 'etcd'}", "--unsafe-no-fsync=true",
@@ -203,7 +203,7 @@ class ApiServer:
             f"--kubeconfig={self.kubeconfig}", "--leader-elect=false",
             f"--authentication-kubeconfig={self.kubeconfig}",
             f"--authorization-kubeconfig={self.kubeconfig}",
-            "--bind-address=127.0.0.1", f"--secure-port={_free_port()}",
+            "--bind-address=127.0.0.1", f"--secure-port={free_port()}",
             f"--service-account-private-key-file={self._key}",
             f"--controllers={','.join(controllers)}",
             *(authority if self._nodes else ()),
@@ -216,7 +216,7 @@ class ApiServer:
             f"--kubeconfig={self.kubeconfig}", "--leader-elect=false",
             f"--authentication-kubeconfig={self.kubeconfig}",
             f"--authorization-kubeconfig={self.kubeconfig}",
-            "--bind-address=127.0.0.1", f"--secure-port={_free_port()}",
+            "--bind-address=127.0.0.1", f"--secure-port={free_port()}",
         )  # fmt: skip
 
     def _start(self, stack: contextlib.ExitStack, program: str, *arguments: str) -> None:
@@ -252,10 +252,3 @@ class ApiServer:
                     log = (self._folder / "kube-apiserver.log").read_text()[-2000:]
                     raise TimeoutError(f"kube-apiserver is not ready: {log}") from error
                 time.sleep(0.2)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from tests.ports import free_port
 
 from kedge.api.scheme import INFERENCE_SERVICE, Kind, kind_of
 
@@ -36,13 +36,6 @@ def wait_for(
             raise AssertionError(text or "the condition did not come true in time")
         time.sleep(0.02)
     return value
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def processes_under(data_dir: Path) -> list[str]:

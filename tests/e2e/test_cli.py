@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.e2e.running import RunningKedge, free_port, processes_under, wait_for
+from tests.e2e.running import RunningKedge, processes_under, wait_for
+from tests.ports import free_port
 
 ROWS = "[[6.8, 2.8, 4.8, 1.4], [6.0, 3.4, 4.5, 1.6]]"
 

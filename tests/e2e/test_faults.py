@@ -20,7 +20,8 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from tests.e2e.running import RunningKedge, condition, free_port, wait_for
+from tests.e2e.running import RunningKedge, condition, wait_for
+from tests.ports import free_port
 
 from kedge.api.scheme import EVENT, POD
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import socket
 import subprocess
 import tempfile
 import time
@@ -16,6 +15,7 @@ from typing import Any
 import aiohttp
 import grpc
 from aiohttp import web
+from tests.ports import free_port
 
 from kedge.api.scheme import ENDPOINT_SLICE, HTTP_ROUTE, NAMESPACE, SERVICE
 from kedge.cluster.base import Object
@@ -42,12 +42,6 @@ async def eventually(condition: Callable[[], bool | Awaitable[bool]]) -> None:
             await asyncio.sleep(0.005)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class Backend:
     """An HTTP/1.1 server that says who it is and what it was asked; `delay` seconds a request."""
 
@@ -68,9 +62,9 @@ class Backend:
 
     async def start(self) -> Backend:
         await self._runner.setup()
+        self.port = self.port or free_port()
         site = web.TCPSite(self._runner, self.address, self.port)
         await site.start()
-        self.port = self._runner.addresses[0][1]
         return self
 
     async def stop(self) -> None:
@@ -145,7 +139,8 @@ class GrpcBackend:
                 return grpc.unary_unary_rpc_method_handler(backend._answer)
 
         self._server.add_generic_rpc_handlers((Every(),))
-        self.port = self._server.add_insecure_port(f"{self.address}:0")
+        self.port = free_port()
+        self._server.add_insecure_port(f"{self.address}:{self.port}")
         await self._server.start()
         return self
 

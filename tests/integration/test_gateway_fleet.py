@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
-from tests.integration.gateway_world import eventually, free_port
+from tests.integration.gateway_world import eventually
+from tests.ports import free_port
 
 from kedge.cluster.base import Cluster
 from kedge.gateway.activator import Activator

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from tests.integration.node_world import World, container, is_ready, until
+from tests.ports import free_port
 
 from kedge.api.scheme import POD
 from kedge.cluster.errors import Unavailable
@@ -285,12 +286,6 @@ s.listen()
 print(s.getsockname()[0], flush=True)
 time.sleep(600)
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def test_a_server_on_every_address_is_given_its_pods(world: World) -> None:

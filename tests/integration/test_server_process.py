@@ -20,9 +20,9 @@ from tests.integration.server_process import (
     command,
     environment,
     failed_start,
-    free_ports,
     serving,
 )
+from tests.ports import free_ports
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.integration import trained
-from tests.integration.server_process import Served, environment, free_ports, serving
+from tests.integration.server_process import Served, environment, serving
+from tests.ports import free_ports
 
 from kedge.protocol.errors import InvalidInput, ModelNotReady
 from kedge.server import Model, PredictorConfig, kserve

@@ -26,9 +26,9 @@ from tests.integration.server_process import (
     await_ready,
     environment,
     failed_start,
-    free_ports,
     serving,
 )
+from tests.ports import free_ports
 
 from kedge.protocol.open_inference import messages
 

@@ -19,7 +19,8 @@ from typing import Any
 
 import aiohttp
 import pytest
-from tests.kubernetes.world import HOME, World, free_port, until
+from tests.kubernetes.world import HOME, World, until
+from tests.ports import free_port
 
 from kedge.api.scheme import ENDPOINT_SLICE, HTTP_ROUTE, SERVICE
 from kedge.gateway.bootstrap import EnvoyNotFound, find_envoy

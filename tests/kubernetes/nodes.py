@@ -16,7 +16,8 @@ from typing import Any
 from tests.contract.apiserver import ApiServer
 from tests.kubernetes import asking
 from tests.kubernetes.real import RealCluster
-from tests.kubernetes.world import World, free_port
+from tests.kubernetes.world import World
+from tests.ports import free_port
 
 from kedge.install.rights import NODE_RULES
 from kedge.settings.local import runtime_dir

@@ -18,7 +18,8 @@ from tests.kubernetes.gateways import (
     make_slice,
     pods,
 )
-from tests.kubernetes.world import HOME, World, free_port, until
+from tests.kubernetes.world import HOME, World, until
+from tests.ports import free_port
 
 from kedge.autoscaler.leader import LEASE_NAME, make_identity, read_token
 from kedge.autoscaler.signals_server import SignalsServer

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from typing import Any, TypeVar
 
 import yaml
 from tests.contract.apiserver import ApiServer
+from tests.ports import free_port
 
 from kedge.api.crds import make_crd
 from kedge.api.scheme import GATEWAY, HTTP_ROUTE
@@ -151,10 +151,3 @@ def prepare(world: World, *, gateway_api: bool = True) -> None:
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": HOME}},
         *shipped("runtimes"), *shipped("storagecontainers"),
     )  # fmt: skip
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

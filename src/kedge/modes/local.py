@@ -14,18 +14,17 @@ may die without the other.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 from kedge.lib.errors import KedgeError
 from kedge.modes import supervisor
+from kedge.modes.listening import hold_ports
 from kedge.settings.local import LocalSettings
 
 START_TIMEOUT = 60.0
@@ -44,10 +43,14 @@ def up(settings: LocalSettings, *, detach: bool = False) -> int:
     """Start Kedge; blocks until it is stopped, unless `detach`. The exit status.
 
     Raises:
-        StartError: a port is taken, the data directory cannot be used, or a part does not start.
+        StartError: the data directory cannot be used, or a part does not start.
+        PortTaken: a port is taken.
     """
-    plan = prepare(settings)
+    plan, held = prepare(settings)
     argv = [sys.executable, "-m", "kedge.modes.supervisor", str(plan)]
+    # The supervisor inherits them, and passes them on to nobody.
+    for one in held:
+        one.set_inheritable(True)
     if not detach:
         sys.stdout.flush()
         # The command line's imports are of no use to a process that only waits: begin afresh.
@@ -61,7 +64,10 @@ def up(settings: LocalSettings, *, detach: bool = False) -> int:
             stdout=output,
             stderr=output,
             start_new_session=True,
+            pass_fds=[one.fileno() for one in held],
         )
+    for one in held:
+        one.close()
     ready = settings.data_dir / "ready.json"
     deadline = time.monotonic() + START_TIMEOUT
     while not (ready.exists() and _read_pid(settings.data_dir) == process.pid):
@@ -104,8 +110,9 @@ def down(data_dir: Path) -> int:
     return 0
 
 
-def prepare(settings: LocalSettings) -> Path:
-    """Make the directories, check the ports, write what the supervisor is to run; its path."""
+def prepare(settings: LocalSettings) -> tuple[Path, list[socket.socket]]:
+    """Make the directories, hold the ports, write what the supervisor is to run: its path, and what
+    holds the ports, which is the supervisor's to inherit."""
     running = _read_pid(settings.data_dir)
     if running is not None and _is_supervisor(running):
         raise StartError(
@@ -114,14 +121,8 @@ def prepare(settings: LocalSettings) -> Path:
             " or give another --data-dir.",
         )
     _make_directories(settings)
-    _check_port(settings.host, settings.port, "gateway", "--port")
-    _check_port(settings.host, settings.api_port, "API", "--api-port")
-    settings = replace(
-        settings,
-        proxy_port=_kept_port(settings, "proxy-port"),
-        metrics_port=_kept_port(settings, "metrics-port"),
-    )
-    return _write_plan(settings)
+    settings, held = hold_ports(settings)
+    return _write_plan(settings), held
 
 
 def _make_directories(settings: LocalSettings) -> None:
@@ -143,53 +144,6 @@ def _make_directories(settings: LocalSettings) -> None:
             f"The data directory {settings.data_dir} cannot be used: {error}.",
             fix="Give a folder that you may write to with --data-dir.",
         ) from error
-
-
-def _check_port(host: str, port: int, what: str, option: str) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise StartError(
-                f"The {what}'s port {port} on {host} cannot be used:"
-                f" {os.strerror(error.errno or 0)}{_holder(port)}.",
-                fix=f"Choose another with {option}, or end what holds it.",
-            ) from error
-
-
-def _holder(port: int) -> str:
-    """` (held by pid N, NAME)` of a listening port, as far as /proc tells."""
-    inodes = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        with contextlib.suppress(OSError):
-            for line in Path(table).read_text().splitlines()[1:]:
-                fields = line.split()
-                if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
-                    inodes.add(f"socket:[{fields[9]}]")
-    for proc in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            for fd in (proc / "fd").iterdir():
-                if os.readlink(fd) in inodes:
-                    name = (proc / "comm").read_text().strip()
-                    return f" (held by pid {proc.name}, {name})"
-    return ""
-
-
-def _kept_port(settings: LocalSettings, name: str) -> int:
-    """A free port, the same after a restart: one is in the pods' environment, one in somebody's
-    scrape configuration."""
-    kept = settings.envoy_dir / name
-    if kept.exists():
-        port = int(kept.read_text())
-        with contextlib.suppress(StartError):
-            _check_port(settings.host, port, name, "--data-dir")
-            return port
-    with socket.socket() as probe:
-        probe.bind((settings.host, 0))
-        port = int(probe.getsockname()[1])
-    kept.write_text(str(port))
-    return port
 
 
 def _write_plan(settings: LocalSettings) -> Path:

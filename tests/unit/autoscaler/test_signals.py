@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from tests.ports import free_port
 
 from kedge.autoscaler.leader import NoLeader
 from kedge.autoscaler.signals_client import Peer, SignalsClient
@@ -245,10 +245,3 @@ async def test_a_leader_is_looked_for_until_there_is_one(heard: Heard) -> None:
     await heard.until(lambda: bool(heard.reports()))
     for task in (client, server):
         await stop(task)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -18,6 +18,7 @@ from kedge.cluster.local.node.host import Host, wait_until
 from kedge.cluster.local.node.notices import Notice
 from kedge.cluster.local.node.probes import Outcome, RunCommand, Timing, check
 from kedge.cluster.local.node.status import ContainerState
+from kedge.lib.ports import outgoing_ports
 
 _REFUSED_PAUSES = ((5.0, 0.01), (30.0, 0.05), (float("inf"), 0.25))
 """Seconds since the start -> pause between two tries to connect; a refusal costs 0.2 ms."""
@@ -204,7 +205,7 @@ class Health:
         """A server on every address takes its port from all other pods."""
         everywhere = processes.wildcard_ports(processes.descendants(self._pid))
         declared = {int(p["containerPort"]) for p in self._state.spec.get("ports") or []}
-        chance = processes.ephemeral_ports()
+        chance = outgoing_ports()
         ports = [port for port in everywhere if port in declared or port not in chance]
         if not ports:
             return None

@@ -163,15 +163,6 @@ def wildcard_ports(pids: Iterable[int]) -> list[int]:
     return sorted({everywhere[s] for pid in pids for s in _sockets(pid) if s in everywhere})
 
 
-def ephemeral_ports() -> range:
-    """Ports that the kernel gives to those who do not ask for one."""
-    try:
-        first, last = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
-    except (OSError, ValueError):
-        return range(0)
-    return range(int(first), int(last) + 1)
-
-
 def holder(address: str, port: int) -> str:
     """Who listens there, for people: ` (held by pid 12, nginx)`; empty when it cannot be told."""
     inodes = {
