@@ -10,6 +10,7 @@ import pytest
 from tests.integration.gateway_world import GatewayWorld, eventually, gateway_world, now, rule
 
 from kedge.api.scheme import SERVICE
+from kedge.lib import ports
 
 HOST = "iris-default.localhost"
 
@@ -186,6 +187,33 @@ async def test_without_envoy_nothing_is_called_answering(tmp_path: Path) -> None
         await world.reason("iris", "NotAcknowledged")
         world.envoy.start()
         await world.answering("iris")
+
+
+async def test_a_port_that_is_taken_is_told_and_listened_on_once_it_is_free(
+    world: GatewayWorld,
+) -> None:
+    a = await world.backend("a")
+    await world.service("iris")
+    await world.endpoints("iris", a)
+    await world.route("iris", rule("iris"), hostnames=(HOST,))
+    await world.answering("iris")
+    world.envoy.kill()
+    with ports.hold("127.0.0.1", world.settings.port) as thief:
+        thief.listen()
+        world.envoy.start()
+        await world.reason("iris", "NotAcknowledged")
+        told = f"cannot bind '127.0.0.1:{world.settings.port}': Address already in use"
+
+        async def is_told() -> bool:
+            return told in (await world.condition("iris"))["message"]
+
+        await eventually(is_told)
+        assert told in world.gateway.refusal
+        assert told in world.gateway.missing
+    await world.answering("iris")
+    assert not world.gateway.refusal
+    assert not world.gateway.missing
+    assert (await world.get("/", HOST))[0] == 200
 
 
 async def test_a_pod_that_refuses_connections_is_passed_over(world: GatewayWorld) -> None:

@@ -40,6 +40,24 @@ def wait_for(what: Callable[[], T], seconds: float = 10.0) -> T:
     return value
 
 
+FAULTY = """
+import os, signal, socket, sys
+from pathlib import Path
+folder = Path(sys.argv[1])
+(folder / "pids").open("a").write(f"{os.getpid()}\\n")
+notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+def tell(text): notify.sendto(text.encode(), os.environ["KEDGE_NOTIFY_SOCKET"])
+if (folder / "never-ready").exists():
+    tell("part\\nthe colour blue is out\\nof stock")
+else:
+    tell("part")
+    signal.signal(signal.SIGUSR1, lambda *_: tell("part\\nthe colour blue is out"))
+    signal.signal(signal.SIGUSR2, lambda *_: tell("part"))
+while True:
+    signal.pause()
+"""
+
+
 def alive(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
@@ -140,3 +158,29 @@ def test_a_part_that_never_gets_ready_ends_the_start_with_its_log(tmp_path: Path
     assert it.process.returncode == 1
     assert "no such colour: blue" in err
     assert "Fix:" in err
+
+
+def test_a_fault_before_it_is_ready_ends_the_start(tmp_path: Path) -> None:
+    (tmp_path / "never-ready").touch()
+    it = Running(tmp_path, FAULTY)
+    _, err = it.process.communicate(timeout=20)
+    assert it.process.returncode == 1
+    assert err == "the colour blue is out\nof stock\n"
+    assert not any(alive(pid) for pid in pids(tmp_path / "pids"))
+
+
+def test_a_fault_afterwards_is_told_until_it_is_gone(tmp_path: Path) -> None:
+    it = Running(tmp_path, FAULTY)
+    try:
+        assert "faults" not in it.ready()
+        os.kill(pids(tmp_path / "pids")[0], signal.SIGUSR1)
+        wait_for(lambda: it.ready().get("faults") == {"part": "the colour blue is out"})
+        os.kill(pids(tmp_path / "pids")[0], signal.SIGUSR2)
+        wait_for(lambda: "faults" not in it.ready())
+        assert it.ready()["gateway_url"] == "http://x"
+        told = (tmp_path / "logs" / "supervisor.log").read_text()
+        assert told.index("part: the colour blue is out") < told.index("part is well again")
+    finally:
+        it.process.terminate()
+        it.process.communicate(timeout=20)
+    assert it.process.returncode == 0

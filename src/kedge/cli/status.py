@@ -15,6 +15,9 @@ from kedge.cli.up import DataDir
 if TYPE_CHECKING:
     from kedge.client.control import ControlClient
 
+ANSWER_SECONDS = 10.0
+"""An API that takes longer does not answer."""
+
 
 def status(
     data_dir: DataDir = None,
@@ -49,7 +52,9 @@ def look(folder: Path, pid: int) -> dict[str, Any]:
     except (OSError, ValueError):
         ready = {}
     gateway, api = ready.get("gateway_url", ""), ready.get("api_url", "")
-    services = _services(folder)
+    faults = ready.get("faults", {})
+    # Whoever else has the API's port is not asked.
+    services = None if "control" in faults else _services(folder)
     gateway_answers = bool(gateway) and _connects(gateway)
     return {
         "pid": pid,
@@ -59,7 +64,8 @@ def look(folder: Path, pid: int) -> dict[str, Any]:
         "gateway": {"url": gateway, "answers": gateway_answers},
         "api": {"url": api, "answers": services is not None},
         "services": services or {},
-        "ready": bool(ready) and gateway_answers and services is not None,
+        "faults": faults,
+        "ready": bool(ready) and gateway_answers and services is not None and not faults,
     }
 
 
@@ -85,12 +91,15 @@ def _services(folder: Path) -> dict[str, Any] | None:
         }
 
     async def connected() -> dict[str, Any]:
-        async with ControlClient(load([folder / "kubeconfig"], local=True)) as client:
+        async with (
+            asyncio.timeout(ANSWER_SECONDS),
+            ControlClient(load([folder / "kubeconfig"], local=True)) as client,
+        ):
             return await ask(client)
 
     try:
         return asyncio.run(connected())
-    except KedgeError:
+    except (KedgeError, TimeoutError):
         return None
 
 
@@ -143,6 +152,9 @@ def _show(found: dict[str, Any]) -> None:
     for label, part in (("predictions", "gateway"), ("API", "api")):
         answers = "answers" if found[part]["answers"] else "does not answer"
         output.say(f"  {label:12} {found[part]['url'] or 'not ready yet'} {answers}")
+    for part, fault in sorted(found["faults"].items()):
+        for line in fault.splitlines():
+            output.say(f"  {'fault':12} {part}: {line}")
     output.say(f"  {'kubeconfig':12} {found['kubeconfig']}")
     output.say(f"  {'logs':12} {found['logs']}")
     if services:

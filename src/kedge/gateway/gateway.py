@@ -224,8 +224,28 @@ class Gateway:
         if unread:
             return f"not read yet: {', '.join(unread)}"
         if not self.server.ready_connections:
-            return "no Envoy has taken its configuration"
+            return self.obstacle or "no Envoy has taken its configuration"
         return ""
+
+    @property
+    def refusal(self) -> str:
+        """Why an Envoy does not listen as it is to, in its own words; empty when all do."""
+        return self._find_refusal(LISTENER)
+
+    @property
+    def obstacle(self) -> str:
+        """What Envoy has against more than a single route; empty for nothing."""
+        found = [(one, self._find_refusal(one)) for one in (LISTENER, CLUSTER)]
+        return "; ".join(
+            f"Envoy refuses a {type.rpartition('.')[2].lower()}: {text.strip()}"
+            for type, text in found
+            if text
+        )
+
+    def _find_refusal(self, type: str) -> str:
+        return next(
+            (found for one in self.server.connections if (found := one.rejected.get(type))), ""
+        )
 
     @property
     def figures(self) -> list[tuple[str, int]]:
@@ -390,9 +410,7 @@ class Gateway:
         except TimeoutError:
             log.warning("Envoy has not settled within %.0f s", SETTLE_TIMEOUT)
         self._confirm()
-        return next(
-            (found for one in self.server.connections if (found := one.rejected.get(ROUTE))), ""
-        )
+        return self._find_refusal(ROUTE)
 
     def _update_clusters(self, clusters: dict[str, ir.Cluster]) -> None:
         known, self._clusters = self._clusters, {}
@@ -455,7 +473,7 @@ class Gateway:
             return None
         refusal = self._refusal(key, compiled)
         confirmed = self._confirmed.get(key) is compiled
-        conditions = judge(compiled, confirmed, self._reach, refusal)
+        conditions = judge(compiled, confirmed, self._reach, refusal, self.obstacle)
         if self.fleet is not None:
             own = conditions[-1]
             self.fleet.board.publish(key, compiled.generation, own)

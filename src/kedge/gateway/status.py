@@ -50,16 +50,21 @@ class Condition:
 
 
 def judge(
-    compiled: CompiledRoute, confirmed: bool, reach: Callable[[str], Standing], refusal: str
+    compiled: CompiledRoute,
+    confirmed: bool,
+    reach: Callable[[str], Standing],
+    refusal: str,
+    obstacle: str = "",
 ) -> list[Condition]:
     """The conditions of a route.
 
-    `confirmed`: every Envoy has it; `refusal`: what Envoy or the route's reader has against it.
+    `confirmed`: every Envoy has it; `refusal`: what Envoy or the route's reader has against it;
+    `obstacle`: what Envoy has against something else that it needs.
     """
     return [
         _accepted(compiled, refusal),
         _resolved(compiled),
-        _answering(compiled, confirmed, reach, refusal),
+        _answering(compiled, confirmed, reach, refusal, obstacle),
     ]
 
 
@@ -81,7 +86,11 @@ def _resolved(compiled: CompiledRoute) -> Condition:
 
 
 def _answering(
-    compiled: CompiledRoute, confirmed: bool, reach: Callable[[str], Standing], refusal: str
+    compiled: CompiledRoute,
+    confirmed: bool,
+    reach: Callable[[str], Standing],
+    refusal: str,
+    obstacle: str,
 ) -> Condition:
     if not _accepted(compiled, refusal).status:
         return Condition(ANSWERING, False, "NotAccepted", "The route is not accepted.")
@@ -98,12 +107,16 @@ def _answering(
             return Condition(ANSWERING, False, "CannotStart", message)
     for cluster, standing in found.items():
         if standing.reach is Reach.SENT:
-            message = f"Envoy has not yet taken in the endpoints of {_title(cluster)}."
+            message = _not_taken_in(f"the endpoints of {_title(cluster)}", obstacle)
             return Condition(ANSWERING, False, "NotAcknowledged", message)
     if not confirmed:
-        message = "Envoy has not yet taken in the route."
+        message = _not_taken_in("the route", obstacle)
         return Condition(ANSWERING, False, "NotAcknowledged", message)
     return Condition(ANSWERING, True, "Answering", "A request sent now is answered.")
+
+
+def _not_taken_in(what: str, obstacle: str) -> str:
+    return f"Envoy has not yet taken in {what}{f': {obstacle}' if obstacle else ''}."
 
 
 def _title(cluster: str) -> str:

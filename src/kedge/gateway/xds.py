@@ -32,6 +32,8 @@ _SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 _WILDCARD = (CLUSTER, LISTENER)
 PATIENCE = 10.0
 """Seconds after which routes are sent although a cluster has not become warm."""
+AGAIN = 1.0
+"""Seconds after which a refused listener is sent again: the port that was taken may be free."""
 
 
 UNKNOWN = "?"
@@ -86,6 +88,7 @@ class Connection:
         self._cold: dict[str, int] = {}
         self._cold_since = 0.0
         self._again: set[str] = set()
+        self._retry_at: float | None = None
         self._nonces = itertools.count(1)
         self._wake = asyncio.Event()
 
@@ -168,8 +171,12 @@ class Connection:
 
     def _take_refusal(self, type: str, resources: list[Resource], message: str) -> None:
         names = ", ".join(resource.name for resource in resources[:5])
-        log.error("Envoy %s refused %s %s: %s", self.node, type.rpartition(".")[2], names, message)
+        if self.rejected.get(type) != message:
+            kind = type.rpartition(".")[2]
+            log.error("Envoy %s refused %s %s: %s", self.node, kind, names, message)
         self.rejected[type] = message
+        if type == LISTENER:
+            self._retry_at = self._now() + AGAIN
         for resource in resources:
             self._land(type, resource)
             self._refused[type][resource.name] = resource.version
@@ -228,7 +235,21 @@ class Connection:
                     self.caught_up = True
                     self._server.on_acknowledged("", [])
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), PATIENCE if self._cold else None)
+                await asyncio.wait_for(self._wake.wait(), self._longest_rest())
+
+    def _longest_rest(self) -> float | None:
+        """Seconds until there may be something to send though nothing is heard; None for never."""
+        rests = [PATIENCE] if self._cold else []
+        if self._retry_at is not None:
+            rests.append(max(0.0, self._retry_at - self._now()))
+        return min(rests, default=None)
+
+    def _retry(self) -> None:
+        """Whether Envoy can listen depends on more than what it is sent."""
+        if self._retry_at is not None and self._now() >= self._retry_at:
+            self._retry_at = None
+            self._dirty[LISTENER].update(self._refused[LISTENER])
+            self._refused[LISTENER].clear()
 
     def _lose_patience(self) -> None:
         if self._cold and self._now() - self._cold_since >= PATIENCE:
@@ -243,6 +264,7 @@ class Connection:
         if ENDPOINT in self._asked:
             yield from self._endpoints_due()
         self._lose_patience()
+        self._retry()
         if self._cold or self._is_awaiting(CLUSTER):
             return
         for type in (LISTENER, ROUTE):

@@ -7,6 +7,8 @@ acknowledged in the store.
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import sys
 
 from kedge.admission.review import AdmissionReview
@@ -25,8 +27,9 @@ from kedge.cluster.local.tls import ensure_certificate
 from kedge.cluster.local.workloads import Workloads
 from kedge.cluster.local.workloads.autoscaling import ProcessUsage
 from kedge.controllers.inferenceservice.controller import InferenceServiceController
+from kedge.modes.listening import taken
 from kedge.modes.models import LocalModels
-from kedge.modes.part import notify, run_part
+from kedge.modes.part import notify, run_part, tell
 from kedge.modes.seed import seed
 from kedge.modes.signals import Signals
 from kedge.reconcile import Informer
@@ -101,13 +104,19 @@ async def run_control(settings: LocalSettings) -> None:
             ),
         },
     )
-    listeners = Listeners(
-        facade,
-        host=settings.host,
-        port=settings.api_port,
-        certificate=certificate,
-        unix_socket=settings.api_socket,
-    )
+    try:
+        listeners = Listeners(
+            facade,
+            host=settings.host,
+            port=settings.api_port,
+            certificate=certificate,
+            unix_socket=settings.api_socket,
+        )
+    except OSError as error:
+        store.close()
+        why = taken(settings, settings.api_port, os.strerror(error.errno or errno.EIO))
+        tell("control", str(why))
+        raise why from error
     write_kubeconfig(settings.kubeconfig, server=settings.api_url, token=token, ca=certificate.ca)
     try:
         async with asyncio.TaskGroup() as tasks:

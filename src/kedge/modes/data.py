@@ -15,7 +15,8 @@ from kedge.api.scheme import POD
 from kedge.cluster.kubernetes import KubernetesCluster
 from kedge.cluster.local.node import NodeAgent, Wakes
 from kedge.gateway.gateway import Gateway
-from kedge.modes.part import notify, run_part
+from kedge.modes.listening import explain
+from kedge.modes.part import notify, run_part, tell
 from kedge.modes.reporting import make_signals
 from kedge.reconcile import EventRecorder, Informer
 from kedge.settings.gateway import GatewaySettings
@@ -57,8 +58,22 @@ async def run_data(settings: LocalSettings) -> None:
             tasks.create_task(pods.run())
             tasks.create_task(agent.run())
             tasks.create_task(gateway.run())
+            tasks.create_task(_tell_refusals(gateway, settings))
             await gateway.ready.wait()
             notify("data")
+
+
+async def _tell_refusals(gateway: Gateway, settings: LocalSettings) -> None:
+    """Tell the supervisor when Envoy cannot listen as it is to, and when it can again."""
+    told = ""
+
+    def is_news() -> bool:
+        return gateway.refusal != told
+
+    while True:
+        await gateway.server.wait_until(is_news)
+        told = gateway.refusal
+        tell("data", explain(settings, told) if told else "")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
+from kedge.modes.supervisor import MOST_TOLD
 from kedge.settings.local import LocalSettings
 
 GC_THRESHOLDS = (50_000, 4, 10_000)
@@ -49,10 +50,15 @@ def notify(name: str) -> None:
     # What start-up made stays: collections need not look at it again.
     gc.collect()
     gc.freeze()
+    tell(name)
+
+
+def tell(name: str, fault: str = "") -> None:
+    """Tell the supervisor that the part `name` is ready, or what keeps it from being so."""
     path = os.environ.get("KEDGE_NOTIFY_SOCKET")
     if path:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-            sender.sendto(name.encode(), path)
+            sender.sendto(f"{name}\n{fault}".encode()[:MOST_TOLD], path)
 
 
 def run_part(main: Callable[[LocalSettings], Awaitable[None]], argv: list[str]) -> int:

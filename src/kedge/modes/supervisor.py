@@ -12,7 +12,9 @@ Three mechanisms keep the promise that only the supervisor's own death ends pods
 * **Child subreaper.** A pod's shim is started by the data side; when that is killed, the shim
   becomes the supervisor's child and lives on.
 
-Parts tell that they are ready by a datagram with their name to `KEDGE_NOTIFY_SOCKET`.
+Parts tell that they are ready by a datagram with their name to `KEDGE_NOTIFY_SOCKET`; one with
+more lines tells what keeps the part from that. Such a fault ends a Kedge that was never ready; of
+one that was, `ready.json` has it until the part is well again.
 """
 
 from __future__ import annotations
@@ -45,6 +47,10 @@ LAST_RESTART = 5.0
 """Longest wait between two restarts, in seconds."""
 START_ATTEMPTS = 3
 """Exits of one part before Kedge was ever ready, after which start-up has failed."""
+SLOW_START = 15.0
+"""Seconds after which a start that takes long is told of."""
+MOST_TOLD = 8192
+"""Bytes of a datagram."""
 STOP_GRACE = 8.0
 """Seconds between asking the parts to end and killing them."""
 
@@ -117,7 +123,9 @@ class Supervisor:
         self.plan = plan
         self._data_dir = Path(plan.data_dir)
         self._began = time.monotonic()
-        self._announced = False
+        self._ready_after: float | None = None
+        self._told_slow = False
+        self._faults: dict[str, str] = {}
         self._stopping = False
         self._failed = ""
 
@@ -207,6 +215,8 @@ class Supervisor:
 
     def _wait(self) -> None:
         due = [part.restart_at for part in self.plan.parts if part.restart_at is not None]
+        if not self._announced and not self._told_slow:
+            due.append(self._began + SLOW_START)
         timeout = max(0.0, min(due) - time.monotonic()) if due else None
         readable, _, _ = select.select([self._wake_read, self._notify], [], [], timeout)
         if self._wake_read in readable:
@@ -219,26 +229,68 @@ class Supervisor:
         for part in self.plan.parts:
             if not self._stopping and part.restart_at is not None and part.restart_at <= now:
                 self._start(part)
+        if not self._announced and not self._told_slow and now >= self._began + SLOW_START:
+            self._told_slow = True
+            self._tell_slow()
+
+    def _tell_slow(self) -> None:
+        awaited = [part for part in self.plan.parts if part.awaited and not part.ready]
+        names = ", ".join(part.name for part in awaited)
+        logs = ", ".join(part.log for part in self.plan.parts)
+        print(
+            f"Kedge is not ready after {SLOW_START:.0f} s: it waits for {names} (logs: {logs}).",
+            file=sys.stderr,
+            flush=True,
+        )
 
     def _take_notices(self) -> None:
         with contextlib.suppress(BlockingIOError):
             while True:
-                name = self._notify.recv(256).decode(errors="replace").strip()
+                text = self._notify.recv(MOST_TOLD).decode(errors="replace")
+                name, _, fault = text.strip().partition("\n")
                 for part in self.plan.parts:
                     if part.name == name:
-                        part.ready = True
+                        self._take_notice(part, fault)
         if not self._announced and all(p.ready for p in self.plan.parts if p.awaited):
             self._announce()
 
+    def _take_notice(self, part: Part, fault: str) -> None:
+        if fault:
+            self._log(f"{part.name}: {fault}")
+            if not self._announced:
+                self._fail(fault)
+                return
+            self._faults[part.name] = fault
+        else:
+            part.ready = True
+            if self._faults.pop(part.name, None) is None:
+                return
+            self._log(f"{part.name} is well again")
+        if self._announced:
+            with contextlib.suppress(OSError):  # A full disk is no reason to end.
+                self._write_ready()
+
+    @property
+    def _announced(self) -> bool:
+        """Whether Kedge was ready once."""
+        return self._ready_after is not None
+
     def _announce(self) -> None:
-        self._announced = True
-        seconds = round(time.monotonic() - self._began, 3)
-        document = {"pid": os.getpid(), "started_seconds": seconds, **self.plan.announcement}
+        self._ready_after = round(time.monotonic() - self._began, 3)
+        self._write_ready()
+        for line in self.plan.lines:
+            print(line.replace("{seconds}", f"{self._ready_after:.1f}"), flush=True)
+
+    def _write_ready(self) -> None:
+        document = {
+            "pid": os.getpid(),
+            "started_seconds": self._ready_after,
+            **self.plan.announcement,
+            **({"faults": self._faults} if self._faults else {}),
+        }
         unfinished = self._data_dir / "ready.json.part"
         unfinished.write_text(json.dumps(document) + "\n")
         unfinished.rename(self._data_dir / "ready.json")
-        for line in self.plan.lines:
-            print(line.replace("{seconds}", f"{seconds:.1f}"), flush=True)
 
     def _reap(self) -> None:
         while True:

@@ -29,6 +29,7 @@ def answering(
     confirmed: bool = True,
     reach: dict[str, Reach | Standing] | None = None,
     refusal: str = "",
+    obstacle: str = "",
 ) -> Condition:
     [compiled] = compile_all([make_http_route("r", *rules), *SERVICES])
 
@@ -36,7 +37,7 @@ def answering(
         found = (reach or {}).get(name, Reach.ANSWERING)
         return found if isinstance(found, Standing) else Standing(found)
 
-    return judge(compiled, confirmed, stand, refusal)[-1]
+    return judge(compiled, confirmed, stand, refusal, obstacle)[-1]
 
 
 @pytest.mark.parametrize(
@@ -55,6 +56,11 @@ def answering(
             "Service default/b port 80 cannot start: OOMKilled.",
         ),
         ({"reach": {"default/a/80": Reach.SENT}}, "NotAcknowledged", "Service default/a port 80"),
+        (
+            {"confirmed": False, "obstacle": "Envoy refuses a listener: no"},
+            "NotAcknowledged",
+            "the route: Envoy refuses a listener: no.",
+        ),
         ({"refusal": "bad regex"}, "NotAccepted", "not accepted"),
     ],
 )

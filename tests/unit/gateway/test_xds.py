@@ -7,7 +7,7 @@ from typing import Any
 from envoy.service.discovery.v3 import discovery_pb2
 
 from kedge.gateway.resource import CLUSTER, ENDPOINT, LISTENER, ROUTE, Resource
-from kedge.gateway.xds import PATIENCE, AdsServer, Connection
+from kedge.gateway.xds import AGAIN, PATIENCE, AdsServer, Connection
 
 
 def resource(name: str, version: str = "1", *addresses: str) -> Resource:
@@ -275,3 +275,39 @@ def test_routes_do_not_wait_for_a_cluster_for_ever() -> None:
     envoy.answer_all()
     envoy.now = PATIENCE + 1
     assert [type for type, _, _ in envoy.names()] == ["RouteConfiguration"]
+
+
+def test_a_refused_listener_is_sent_again_and_again() -> None:
+    server = make_server()
+    envoy = Envoy(server)
+    start(envoy)
+    envoy.inbox.clear()
+    server.update(LISTENER, [resource("l", "2"), resource("m")])
+    for _ in range(3):
+        assert envoy.names() == [("Listener", ["l", "m"], [])]
+        envoy.answer("cannot bind")
+        assert envoy.connection.rejected == {LISTENER: "cannot bind"}
+        envoy.now += AGAIN - 0.1
+        assert envoy.names() == []
+        envoy.now += 0.2
+    assert envoy.names() == [("Listener", ["l", "m"], [])]
+    envoy.answer()
+    assert not envoy.connection.rejected
+    envoy.now += AGAIN + 1
+    assert envoy.names() == []
+    assert envoy.connection.settled
+
+
+def test_a_listener_that_was_mended_meanwhile_is_sent_once() -> None:
+    server = make_server()
+    envoy = Envoy(server)
+    start(envoy)
+    envoy.inbox.clear()
+    server.update(LISTENER, [resource("l", "2")])
+    envoy.receive()
+    envoy.answer("no such filter")
+    server.update(LISTENER, [resource("l", "3")])
+    assert envoy.names() == [("Listener", ["l"], [])]
+    envoy.answer()
+    envoy.now += AGAIN + 1
+    assert envoy.names() == []
