@@ -128,7 +128,10 @@ class _Rendering:
         self.config = config
         self.result = Rendered()
         self._by_kind: dict[Kind, list[Object]] = {}
-        for obj in (*present, *manifests):
+        given = {_identity(obj) for obj in manifests}
+        # An API has one object of a name: a manifest is instead of what is shipped.
+        kept = [obj for obj in present if _identity(obj) not in given]
+        for obj in (*kept, *manifests):
             kind = kind_of(obj)
             if kind in _AROUND:
                 self._by_kind.setdefault(kind, []).append(obj)
@@ -199,6 +202,11 @@ class _Rendering:
         metadata = isvc.get("metadata") or {}
         key = f"{metadata.get('namespace')}/{metadata.get('name')}"
         self.result.fields[key] = list(field_uses(isvc, causes, warnings))
+
+
+def _identity(obj: Object) -> tuple[Kind | None, Any, Any]:
+    metadata = obj.get("metadata") or {}
+    return kind_of(obj), metadata.get("namespace"), metadata.get("name")
 
 
 def _not_served(manifest: Object) -> str:

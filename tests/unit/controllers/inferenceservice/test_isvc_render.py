@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from kedge.api.scheme import INFERENCE_SERVICE, kind_of
 from kedge.cluster.errors import NotFound
 from kedge.controllers.inferenceservice.applier import covers
 from kedge.controllers.inferenceservice.names import AUTOSCALED
+from kedge.install.manifests import shipped
 from kedge.modes.render import render
 from kedge.settings.serving import CONFIG_MAP_NAME, ServingConfig
 
@@ -61,3 +63,24 @@ async def test_rendered_is_reconciled(case: str) -> None:
             obj["spec"].pop("replicas")
         assert covers(live["spec"], obj["spec"]), obj["metadata"]["name"]
     assert await world.children() == made
+
+
+def test_a_manifest_is_instead_of_what_is_shipped_by_that_name() -> None:
+    """As `kubectl get -o yaml` gives a cluster's own runtimes and storage containers."""
+    own = copy.deepcopy([*shipped("runtimes"), *shipped("storagecontainers")])
+    for obj in own:
+        spec = obj["spec"]
+        for container in spec.get("containers") or [spec["container"]]:
+            container["image"] = f"registry.example/{container['image']}"
+    model = {"modelFormat": {"name": "sklearn"}, "storageUri": "https://storage.example/m.joblib"}
+    service = {
+        "apiVersion": INFERENCE_SERVICE.api_version,
+        "kind": INFERENCE_SERVICE.kind,
+        "metadata": {"name": "iris"},
+        "spec": {"predictor": {"model": model}},
+    }
+    rendered = render([*own, service])
+    assert rendered.errors == []
+    pod = next(obj for obj in rendered.objects if obj["kind"] == "Deployment")["spec"]["template"]
+    every = [*pod["spec"]["containers"], *pod["spec"]["initContainers"]]
+    assert all(one["image"].startswith("registry.example/") for one in every), every
