@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import itertools
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import signal
 import socket
 import sys
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 from tests.integration.node_world import World, container, is_ready, until
@@ -18,8 +20,12 @@ from tests.ports import free_port
 
 from kedge.api.scheme import POD
 from kedge.cluster.errors import Unavailable
-from kedge.cluster.local.node import processes
+from kedge.cluster.local.node import ownfaults, processes
 from kedge.cluster.local.node.cgroups import Cgroups
+from kedge.cluster.local.node.container import ContainerLife
+from kedge.cluster.local.node.health import Health, Verdict
+from kedge.cluster.local.node.pod import PodLife
+from kedge.lib.backoff import Backoff
 
 # Forks twice, so that it is nobody's child and in a session of its own, and says who it is.
 DAEMON = """
@@ -443,3 +449,91 @@ async def test_kill_9_of_the_agent_process(tmp_path: Path) -> None:
     await world.delete_pod("one")
     await world.wait_gone("one")
     await world.close()
+
+
+async def fail(*_: Any) -> NoReturn:
+    """By an error that nobody has foreseen."""
+    raise ZeroDivisionError("division by zero")
+
+
+OWN_FAULT = "ZeroDivisionError: division by zero. Fix: report this error of Kedge's"
+SLEEPS = {"name": "c", "command": ["sleep", "600"]}
+
+
+async def test_a_container_that_we_fail_to_watch_goes_on_if_we_recover(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch, left = Health.watch, itertools.count(2, -1)
+
+    async def fail_twice(health: Health, pid: int) -> Verdict:
+        return await (watch(health, pid) if next(left) <= 0 else fail())
+
+    monkeypatch.setattr(Health, "watch", fail_twice)
+    await world.run_pod("p", SLEEPS)
+    pod = await world.wait_for("p", is_ready)
+    assert container(pod)["restartCount"] == 0
+    (told,) = await world.events("NodeAgentError")
+    assert "failed while watching container c: " + OWN_FAULT in told
+
+
+async def test_a_container_that_we_fail_to_watch_for_long_is_told_and_started_anew(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = Health.watch
+    monkeypatch.setattr(ownfaults, "RETRY", Backoff(initial=0.01, limit=0.01))
+    monkeypatch.setattr(Health, "watch", fail)
+    await world.run_pod("p", SLEEPS)
+    pod = await world.wait_for("p", lambda pod: container(pod)["lastState"]["terminated"])
+    last = container(pod)["lastState"]["terminated"]
+    assert last["reason"] == "NodeAgentError"
+    assert OWN_FAULT in last["message"]
+    monkeypatch.setattr(Health, "watch", watch)
+    await world.wait_for("p", is_ready)
+
+
+async def test_a_pod_that_we_fail_to_run_is_told_and_runs_when_we_recover(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = ContainerLife.run
+    monkeypatch.setattr(ContainerLife, "run", fail)
+    await world.run_pod("p", SLEEPS)
+    pod = await world.wait_for("p", lambda pod: pod["status"]["reason"] == "NodeAgentError")
+    assert OWN_FAULT in pod["status"]["message"]
+    waiting = container(pod)["state"]["waiting"]
+    assert waiting["reason"] == "NodeAgentError"
+    assert OWN_FAULT in waiting["message"]
+    assert await world.events("NodeAgentError")
+    monkeypatch.setattr(ContainerLife, "run", start)
+    pod = await world.wait_for("p", is_ready)
+    assert not pod["status"].get("reason")
+    assert not pod["status"].get("message")
+
+
+async def test_a_pod_that_we_fail_to_end_is_told_and_ends_when_we_recover(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end = PodLife._end
+    await world.run_pod("p", SLEEPS)
+    await world.wait_for("p", is_ready)
+    monkeypatch.setattr(PodLife, "_end", fail)
+    await world.delete_pod("p")
+    pod = await world.wait_for("p", lambda pod: pod["status"]["reason"] == "NodeAgentError")
+    assert "failed while taking care of the pod: " + OWN_FAULT in pod["status"]["message"]
+    assert await world.events("NodeAgentError")
+    monkeypatch.setattr(PodLife, "_end", end)
+    await world.wait_gone("p")
+
+
+async def test_a_status_that_we_fail_to_write_is_told_and_written_when_we_recover(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = PodLife._write_status
+    monkeypatch.setattr(PodLife, "_write_status", fail)
+    await world.run_pod("p", SLEEPS)
+    told: list[str] = []
+    while not told:
+        told = await world.events("NodeAgentError")
+        await asyncio.sleep(0.01)
+    assert "failed while writing the pod's status: " + OWN_FAULT in told[0]
+    monkeypatch.setattr(PodLife, "_write_status", write)
+    await world.wait_for("p", is_ready)

@@ -184,3 +184,25 @@ def test_a_fault_afterwards_is_told_until_it_is_gone(tmp_path: Path) -> None:
         it.process.terminate()
         it.process.communicate(timeout=20)
     assert it.process.returncode == 0
+
+
+def test_a_part_that_ends_again_and_again_is_told_until_it_is_well(tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    code = PART.replace(
+        "notify =", f"if os.path.exists({str(broken)!r}): sys.exit('no blue')\nnotify ="
+    )
+    it = Running(tmp_path, code)
+    try:
+        assert "faults" not in it.ready()
+        broken.touch()
+        os.kill(pids(tmp_path / "pids")[0], signal.SIGKILL)
+        faults = wait_for(lambda: it.ready().get("faults"))
+        told = faults["part"] if isinstance(faults, dict) else ""
+        assert "it ended with status 1 3 times in a row" in told
+        assert "no blue" in told
+        assert f"Fix: read {tmp_path / 'logs' / 'part.log'}." in told
+        broken.unlink()
+        wait_for(lambda: "faults" not in it.ready())
+    finally:
+        it.process.terminate()
+        it.process.communicate(timeout=20)

@@ -47,6 +47,10 @@ LAST_RESTART = 5.0
 """Longest wait between two restarts, in seconds."""
 START_ATTEMPTS = 3
 """Exits of one part before Kedge was ever ready, after which start-up has failed."""
+FAULTY_EXITS = 3
+"""Exits of one part in a row after which a Kedge that was ready tells of them."""
+SURE_LIFE = 10.0
+"""Seconds that a part that does not tell that it is ready must live to be well."""
 SLOW_START = 15.0
 """Seconds after which a start that takes long is told of."""
 MOST_TOLD = 8192
@@ -215,6 +219,8 @@ class Supervisor:
 
     def _wait(self) -> None:
         due = [part.restart_at for part in self.plan.parts if part.restart_at is not None]
+        doubtful = [part for part in self.plan.parts if self._is_in_doubt(part)]
+        due += [part.started + SURE_LIFE for part in doubtful]
         if not self._announced and not self._told_slow:
             due.append(self._began + SLOW_START)
         timeout = max(0.0, min(due) - time.monotonic()) if due else None
@@ -229,9 +235,16 @@ class Supervisor:
         for part in self.plan.parts:
             if not self._stopping and part.restart_at is not None and part.restart_at <= now:
                 self._start(part)
+        for part in doubtful:
+            if self._is_in_doubt(part) and part.started + SURE_LIFE <= now:
+                self._note_fault(part, "")
         if not self._announced and not self._told_slow and now >= self._began + SLOW_START:
             self._told_slow = True
             self._tell_slow()
+
+    def _is_in_doubt(self, part: Part) -> bool:
+        """Whether it ended too often, and nobody will say when it is well."""
+        return not part.awaited and part.pid != 0 and part.name in self._faults
 
     def _tell_slow(self) -> None:
         awaited = [part for part in self.plan.parts if part.awaited and not part.ready]
@@ -255,17 +268,20 @@ class Supervisor:
             self._announce()
 
     def _take_notice(self, part: Part, fault: str) -> None:
-        if fault:
-            self._log(f"{part.name}: {fault}")
-            if not self._announced:
-                self._fail(fault)
-                return
-            self._faults[part.name] = fault
+        part.ready = part.ready or not fault
+        if fault and not self._announced:
+            self._fail(fault)
         else:
-            part.ready = True
-            if self._faults.pop(part.name, None) is None:
-                return
-            self._log(f"{part.name} is well again")
+            self._note_fault(part, fault)
+
+    def _note_fault(self, part: Part, fault: str) -> None:
+        """What is wrong with a part, until nothing is."""
+        if fault == self._faults.get(part.name, ""):
+            return
+        self._log(f"{part.name}: {fault}" if fault else f"{part.name} is well again")
+        self._faults[part.name] = fault
+        if not fault:
+            del self._faults[part.name]
         if self._announced:
             with contextlib.suppress(OSError):  # A full disk is no reason to end.
                 self._write_ready()
@@ -309,9 +325,10 @@ class Supervisor:
         if self._stopping:
             return
         lived = time.monotonic() - part.started
+        well = part.ready or (not part.awaited and lived >= SURE_LIFE)
         ending = f"signal {-code}" if code < 0 else f"status {code}"
         self._log(f"{part.name} ended with {ending} after {lived:.1f} s; it is restarted")
-        if part.ready or code in (-signal.SIGKILL, -signal.SIGTERM):
+        if well or code in (-signal.SIGKILL, -signal.SIGTERM):
             # It worked, or somebody ended it: neither is a reason to wait.
             part.exits = 1
         part.ready = False
@@ -321,6 +338,12 @@ class Supervisor:
                 f"{_tail(part.log)}\nFix: mend what the lines above say (whole log: {part.log})."
             )
             return
+        if self._announced and part.exits >= FAULTY_EXITS and part.name not in self._faults:
+            self._note_fault(
+                part,
+                f"it ended with {ending} {part.exits} times in a row and is started again and"
+                f" again; its last words:\n{_tail(part.log, 3)}\nFix: read {part.log}.",
+            )
         delay = min(FIRST_RESTART * 2 ** (part.exits - 1), LAST_RESTART)
         part.restart_at = time.monotonic() + delay
 

@@ -35,6 +35,7 @@ _MOUNT_EVENTS = frozenset(
         "FailedCreatePodSandBox",
         "FailedScheduling",
         "Failed",
+        "NodeAgentError",
     }
 )
 _FIX = re.compile(r"\s*\bFix: (.+)$", re.DOTALL)

@@ -178,6 +178,13 @@ def test_a_volume_that_cannot_be_mounted() -> None:
     assert cause.fix == "Put the files there."
 
 
+def test_an_agent_that_fails_before_the_pod_tells_anything() -> None:
+    waiting = container(waiting={"reason": "ContainerCreating"})
+    events = [event("NodeAgentError", "the node agent failed. Fix: report this error.")]
+    cause = cause_of(pod(waiting, phase="Pending"), events=events)
+    assert (cause.reason, cause.fix) == ("NodeAgentError", "report this error.")
+
+
 RUNNING: dict[str, Any] = {"running": {"startedAt": "2026-01-01T11:59:50Z"}}
 
 

@@ -13,7 +13,7 @@ from decimal import Decimal
 from kedge.api.scheme import POD
 from kedge.cluster.base import Cluster, EventType, Object
 from kedge.cluster.errors import ApiError
-from kedge.cluster.local.node import bindshim, logs
+from kedge.cluster.local.node import bindshim, logs, ownfaults
 from kedge.cluster.local.node.addresses import Addresses
 from kedge.cluster.local.node.cgroups import Cgroups
 from kedge.cluster.local.node.host import (
@@ -209,10 +209,19 @@ class NodeAgent:
             self._tasks[uid] = tasks.create_task(self._run_life(uid, life), name=f"life:{uid}")
 
     async def _run_life(self, uid: str, life: PodLife) -> None:
+        """Until the pod's end; a life that breaks off is taken up again."""
+        failures = 0
         try:
-            await life.run()
-        except Exception:
-            log.exception("the life of pod %s broke off", uid)
+            while True:
+                try:
+                    await life.run()
+                    return
+                except Exception as error:
+                    failures += 1
+                    log.exception("the life of pod %s broke off", uid)
+                    await life.tell_own_fault("taking care of the pod", error)
+                    await self._clock.sleep(ownfaults.RETRY.delay(failures))
+                    life = self._lives[uid] = life.begin_again()
         finally:
             self._lives.pop(uid, None)
             self._tasks.pop(uid, None)

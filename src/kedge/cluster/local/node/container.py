@@ -15,7 +15,7 @@ from typing import Literal
 
 from kedge.cluster.base import Object
 from kedge.cluster.errors import ApiError
-from kedge.cluster.local.node import logs, processes
+from kedge.cluster.local.node import logs, ownfaults, processes
 from kedge.cluster.local.node.addresses import port_is_free
 from kedge.cluster.local.node.health import Health, Verdict
 from kedge.cluster.local.node.host import Host, wait_until
@@ -289,12 +289,34 @@ class ContainerLife:
             self._note_end(run)
 
     async def _check(self, sandbox: Sandbox, run: Run) -> None:
-        if not await self._run_hook(sandbox, "postStart", self._grace):
-            await self._tell("Warning", "FailedPostStartHook", f"{self.state.name}: hook failed")
-            await self.end(sandbox, run, Verdict("Error", "its postStart hook failed"))
-            return
-        if self.state.role == "init":
-            return
+        """Watch over a run and end it when it must be; also when we fail to watch it for long."""
+        failures, failed_at, hooked = 0, 0.0, False
+        while True:
+            try:
+                if not hooked and not await self._run_hook(sandbox, "postStart", self._grace):
+                    message = f"{self.state.name}: hook failed"
+                    await self._tell("Warning", "FailedPostStartHook", message)
+                    await self.end(sandbox, run, Verdict("Error", "its postStart hook failed"))
+                    return
+                hooked = True
+                if self.state.role != "init":
+                    await self._watch(sandbox, run)
+                return
+            except SandboxLost:
+                raise
+            except Exception as error:
+                before, failed_at = failed_at, self._host.clock.monotonic()
+                failures = failures + 1 if failed_at - before < ownfaults.FORGET else 1
+                log.exception("watching container %s failed", self.group)
+                message = ownfaults.describe(f"watching container {self.state.name}", error)
+                await self._tell("Warning", ownfaults.REASON, message)
+                if failures >= ownfaults.ATTEMPTS:
+                    with contextlib.suppress(SandboxError):
+                        await self.kill(sandbox, Verdict(ownfaults.REASON, message))
+                        return
+                await self._host.clock.sleep(ownfaults.RETRY.delay(failures))
+
+    async def _watch(self, sandbox: Sandbox, run: Run) -> None:
         health = Health(
             self._host, self.state, self._place.address,
             lambda command, timeout: self._exec(sandbox, command, timeout),
@@ -461,12 +483,7 @@ def _nothing() -> None:
 async def _end_task(task: asyncio.Task[None]) -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError, SandboxError):
-        try:
-            await task
-        except SandboxError:
-            raise
-        except Exception:
-            log.exception("watching a container failed")
+        await task
 
 
 def _start_failure(error: Exception) -> tuple[str, str]:

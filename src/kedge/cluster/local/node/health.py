@@ -86,6 +86,8 @@ class Health:
         self._pid = pid
         self._began = self._host.clock.monotonic()
         self._fresh = True
+        if self._state.ready:
+            self._settle()  # It was watched before.
         try:
             if not self._state.started and (failing := await self._await_startup()):
                 return failing

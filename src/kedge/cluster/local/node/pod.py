@@ -14,6 +14,7 @@ from typing import Any, Literal
 from kedge.api.scheme import POD
 from kedge.cluster.base import Object, PatchType
 from kedge.cluster.errors import ApiError, Conflict, NotFound
+from kedge.cluster.local.node import ownfaults
 from kedge.cluster.local.node.container import ContainerLife
 from kedge.cluster.local.node.host import Host, wait_until
 from kedge.cluster.local.node.plan import PodPlace
@@ -97,7 +98,7 @@ class PodLife:
             self.update(self._pod)
             await self._ending.wait()
             await _cancel(working)
-            await self._end()
+            await self._end_surely()
         finally:
             await _cancel(working)
             await _cancel(publishing)
@@ -108,6 +109,22 @@ class PodLife:
         if self._sandbox is not None:
             self._sandbox.close()
             self._sandbox = None
+
+    async def tell_own_fault(self, doing: str, error: Exception) -> None:
+        """Say on the pod and by an event that we failed, while doing what."""
+        message = ownfaults.describe(doing, error)
+        self._facts.reason, self._facts.message = ownfaults.REASON, message
+        self._wait_all(ownfaults.REASON, message)
+        await self._tell("Warning", ownfaults.REASON, message)
+
+    def begin_again(self) -> PodLife:
+        """A life in the place of this one, which broke off; it tells the same of the pod."""
+        again = PodLife(self._host, self._pod)
+        again._facts = self._facts
+        again._changed()
+        if self._vanished:
+            again.vanish()
+        return again
 
     async def refresh_volumes(self) -> None:
         """Bring mounted ConfigMaps and Secrets up to date."""
@@ -130,11 +147,17 @@ class PodLife:
                 await self._tell(
                     "Warning", "SandboxChanged", "the pod's processes were killed; starting again"
                 )
-            except Exception as error:
+            except (KedgeError, OSError) as error:
                 failures += 1
                 self._let_go()
                 log.exception("pod %s", self._name)
                 self._wait_all("CreateContainerError", f"{type(error).__name__}: {error}")
+                await self._host.clock.sleep(_RETRY.delay(failures))
+            except Exception as error:
+                failures += 1
+                self._let_go()
+                log.exception("pod %s", self._name)
+                await self.tell_own_fault("running the pod", error)
                 await self._host.clock.sleep(_RETRY.delay(failures))
 
     async def _live(self) -> None:
@@ -143,6 +166,8 @@ class PodLife:
         place = await self._prepare()
         self._lives = self._make_lives(place)
         sandbox = self._sandbox = await self._take_sandbox(place)
+        if self._facts.reason == ownfaults.REASON:
+            self._facts.reason = self._facts.message = ""
         self._changed()
         running = asyncio.create_task(self._run_containers(sandbox))
         try:
@@ -367,6 +392,14 @@ class PodLife:
                 return float(value)
         return _DEFAULT_GRACE
 
+    async def _end_surely(self) -> None:
+        while True:
+            try:
+                await self._end()
+                return
+            except SandboxLost:
+                self._let_go()  # It was killed meanwhile: there is less to end now.
+
     async def _end(self) -> None:
         if self._sandbox is None:
             self._sandbox = await self._host.sandboxes.adopt(self._uid)
@@ -463,24 +496,27 @@ class PodLife:
                 patience = min(crowd, _LONGEST_TOGETHER)
                 await wait_until(self._arrived, self._host.clock, patience)
             self._dirty.clear()
-            status = make_status(
-                self._pod, self._facts, self._host.clock.now(), self._published or {}
-            )
-            if status == self._published:
-                continue
             try:
-                await self._write_status(status)
-                self._published, failures = status, 0
+                await self._write_status()
+                failures = 0
             except (NotFound, Conflict):
                 continue
-            except (ApiError, OSError) as error:
+            except Exception as error:
                 failures += 1
-                log.info("status of pod %s not written: %s", self._name, error)
+                if isinstance(error, ApiError | OSError):
+                    log.info("status of pod %s not written: %s", self._name, error)
+                else:
+                    log.exception("status of pod %s", self._name)
+                    message = ownfaults.describe("writing the pod's status", error)
+                    await self._tell("Warning", ownfaults.REASON, message)
                 await self._host.clock.sleep(_API_RETRY.delay(failures))
                 self._dirty.set()
 
-    async def _write_status(self, status: Object) -> None:
-        metadata = self._pod["metadata"]
+    async def _write_status(self) -> None:
+        now, metadata = self._host.clock.now(), self._pod["metadata"]
+        status = make_status(self._pod, self._facts, now, self._published or {})
+        if status == self._published:
+            return
         self._pod = await self._host.cluster.patch(
             POD,
             metadata["name"],
@@ -490,6 +526,7 @@ class PodLife:
             subresource="status",
         )
         self._written = _version(self._pod)
+        self._published = status
 
     async def _tell(self, type: Literal["Normal", "Warning"], reason: str, message: str) -> None:
         await self._host.events.record(self._pod, type, reason, message)
@@ -508,14 +545,17 @@ def _facts_of(pod: Object, host: Host) -> PodFacts:
     ]  # fmt: skip
     started = status.get("startTime")
     conditions = {c["type"]: c["status"] for c in status.get("conditions") or []}
+    reason = status.get("reason") or ""
+    if reason == ownfaults.REASON:
+        reason = ""  # A former agent's, and nothing of the pod's.
     return PodFacts(
         started_at=datetime.fromisoformat(started) if started else host.clock.now(),
         host_address=host.settings.address,
         address=status.get("podIP") or "",
         phase=status.get("phase") or "Pending",
         initialized=conditions.get("Initialized") == "True",
-        reason=status.get("reason") or "",
-        message=status.get("message") or "",
+        reason=reason,
+        message=(status.get("message") or "") if reason else "",
         containers=[restored(state, told) for state in states],
     )
 
