@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.integration.gateway_world import GatewayWorld, eventually, gateway_world, now, rule
+from tests.integration.gateway_world import GatewayWorld, eventually, gateway_world, rule
 
 from kedge.api.scheme import SERVICE
+from kedge.gateway.xds import Connection
 from kedge.lib import ports
 
 HOST = "iris-default.localhost"
+LOST_PATIENCE = "are not warm yet"
+"""In the gateway's log, when it stops waiting for Envoy to warm a cluster."""
 
 
 @pytest.fixture
@@ -97,7 +101,9 @@ async def test_a_route_moves_to_another_service_without_a_failed_request(
     assert load.failed == []
 
 
-async def test_a_changed_cluster_keeps_answering(world: GatewayWorld) -> None:
+async def test_a_changed_cluster_keeps_answering(
+    world: GatewayWorld, caplog: pytest.LogCaptureFixture
+) -> None:
     """Its keep-alive is declared anew: Envoy warms the cluster again, with its endpoints."""
     a = await world.backend("a")
     await world.service("iris", keepalive=75)
@@ -110,13 +116,12 @@ async def test_a_changed_cluster_keeps_answering(world: GatewayWorld) -> None:
         sent = world.gateway.server.bytes_sent
         await world.cluster.patch(SERVICE, "iris", patch, namespace="default")
         await load.until(lambda sent=sent: world.gateway.server.bytes_sent > sent)  # type: ignore[misc] # bound now
-        began = now()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await world.gateway.server.wait_until(world.gateway.server.is_settled)
-        assert now() - began < 5
         await load.more(50)
     await load.stop()
     assert load.failed == []
+    assert LOST_PATIENCE not in caplog.text
 
 
 async def test_the_gateway_restarts_under_load_without_a_failed_request(
@@ -152,16 +157,27 @@ async def test_the_gateway_restarts_under_load_without_a_failed_request(
     assert (await world.get("/", "late.default"))[0] == 200
 
 
-async def test_envoy_dies_and_answers_again_within_a_second(world: GatewayWorld) -> None:
+async def test_envoy_dies_and_answers_again_without_waiting_for_any_time_to_pass(
+    world: GatewayWorld, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its first connection is taken and brings all it needs: nothing is tried twice, nothing is
+    waited for in vain."""
+    connections = 0
+    begin = Connection.__init__
+
+    def count(*arguments: Any) -> None:
+        nonlocal connections
+        connections += 1
+        begin(*arguments)
+
+    monkeypatch.setattr(Connection, "__init__", count)
     a = await world.backend("a")
     await world.service("iris")
     await world.endpoints("iris", a)
     await world.route("iris", rule("iris"), hostnames=(HOST,))
     await world.answering("iris")
-    taken = []
-    for _ in range(3):
+    for turn in range(3):
         world.envoy.kill()
-        began = now()
         world.envoy.start()
         while True:
             try:
@@ -171,9 +187,9 @@ async def test_envoy_dies_and_answers_again_within_a_second(world: GatewayWorld)
                 continue
             assert status == 200
             break
-        taken.append(now() - began)
-        assert (await world.condition("iris"))["status"] == "True"
-    assert min(taken) < 1.0
+        assert connections == turn + 1
+        await world.answering("iris")
+    assert LOST_PATIENCE not in caplog.text
 
 
 async def test_without_envoy_nothing_is_called_answering(tmp_path: Path) -> None:
