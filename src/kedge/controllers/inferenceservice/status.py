@@ -252,7 +252,8 @@ def _report_failure(status: Status, plan: ServicePlan, outcome: Outcome, cause: 
 
 
 def _is_loaded(plan: ServicePlan, outcome: Outcome) -> bool:
-    if not outcome.verdict.ok:
+    # A Deployment that asks for no pod is "available" before any pod has loaded anything.
+    if not outcome.verdict.ok or not outcome.focus.proven:
         return False
     if plan.mode is DeploymentMode.KNATIVE:
         return outcome.rollout.latest_created == outcome.rollout.latest_ready

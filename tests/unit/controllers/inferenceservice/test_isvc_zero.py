@@ -184,6 +184,34 @@ async def test_nobody_wakes_what_nobody_scales() -> None:
     labels = (await metadata(world, DEPLOYMENT, "iris-predictor"))["labels"]
     assert "serving.kedge.dev/autoscaled" not in labels
     assert (await world.condition("iris"))["reason"] == "ScaledToZero"
+    model = (await world.status("iris"))["modelStatus"]
+    assert model["transitionStatus"] == "InProgress"
+    assert model["states"] == {"activeModelState": "Pending", "targetModelState": "Pending"}
+    assert model["copies"]["totalCopies"] == 0
+    # Somebody scales it up, and down again: what was loaded once stays the active model.
+    for count, target in ((1, "Loaded"), (0, "Pending")):
+        patch = {"spec": {"replicas": count}}
+        await world.cluster.patch(DEPLOYMENT, "iris-predictor", patch, namespace=NS)
+        await world.settle("iris")
+        states = (await world.status("iris"))["modelStatus"]["states"]
+        assert states == {"activeModelState": "Loaded", "targetModelState": target}
+
+
+async def test_what_something_else_takes_to_zero_has_nothing_loaded_there() -> None:
+    world = await make_world()
+    kind, obj = isvc()
+    obj["metadata"]["annotations"][names.AUTOSCALER_CLASS] = "keda"
+    obj["spec"]["predictor"] |= {"minReplicas": 0}
+    await world.add((kind, obj))
+    await world.settle("iris")
+    model = (await world.status("iris"))["modelStatus"]
+    assert model["states"] == {"activeModelState": "Loaded", "targetModelState": "Loaded"}
+    patch = {"spec": {"replicas": 0}}
+    await world.cluster.patch(DEPLOYMENT, "iris-predictor", patch, namespace=NS)
+    await world.settle("iris")
+    model = (await world.status("iris"))["modelStatus"]
+    assert model["states"] == {"activeModelState": "Loaded", "targetModelState": "Pending"}
+    assert model["transitionStatus"] == "InProgress"
 
 
 @pytest.mark.parametrize(
