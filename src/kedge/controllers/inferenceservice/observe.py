@@ -147,11 +147,16 @@ class Workload:
             and int(status.get("replicas") or 0) <= max(self.replicas, 0)
         )
 
-    def verdict(self) -> Verdict:
+    def verdict(self, *, whole: bool = False) -> Verdict:
         """Readiness from the Deployment's conditions; the later ones win.
 
         What Kedge scales and what was ready once is ready, whatever its count is on the way to: a
         request is held until there is a pod. Why there may be none is a cause, not a verdict.
+        What another scales is ready while its template has come about and a pod answers, though
+        Kubernetes calls it unavailable while it grows.
+
+        Args:
+            whole: a pod alone answers nothing: all are needed.
         """
         if self.autoscaled and self.proven:
             if self.replicas == 0 and self.last_failure:
@@ -173,7 +178,9 @@ class Workload:
             verdict = Verdict("Unknown", "Deploying", str(progressing.get("message") or ""))
             if progressing.get("reason") == "NewReplicaSetAvailable":
                 verdict = _verdict(progressing)
-        if available.get("status") == "False" and not _starting(progressing):
+        done = progressing.get("reason") == "NewReplicaSetAvailable"
+        answers = done and bool(self.ready_pods) and not whole
+        if available.get("status") == "False" and not _starting(progressing) and not answers:
             verdict = _verdict(available)
         if conditions.get("ReplicaFailure", {}).get("status") == "True":
             failure = conditions["ReplicaFailure"]

@@ -143,7 +143,7 @@ class StandardMode:
             (names.SERVER_CONTAINER, head),
             (names.WORKER_CONTAINER, self.scope.workload(live)),
         ):
-            found = workload.verdict()
+            found = workload.verdict(whole=True)
             message = f"{name}: {found.message}" if found.message else ""
             verdicts.append(Verdict(found.status, found.reason, message))
         return worst(verdicts)

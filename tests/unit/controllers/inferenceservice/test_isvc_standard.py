@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 from tests.unit.controllers.inferenceservice.world import crashed, isvc, make_world
 
 from kedge.api.scheme import DEPLOYMENT, HTTP_ROUTE, INFERENCE_SERVICE, POD, SERVICE
+from kedge.cluster.base import Object
+from kedge.controllers.inferenceservice.observe import Workload
 from kedge.settings.serving import ServiceOptions
 
 
@@ -77,6 +80,45 @@ async def test_a_crash_takes_ready_away() -> None:
     world.broken = lambda pod: None
     await world.settle("iris")
     assert (await world.condition("iris"))["status"] == "True"
+
+
+def _deployment(available: str, progressing: str) -> Object:
+    conditions = [
+        {"type": "Available", "status": available, "reason": "MinimumReplicasUnavailable"},
+        {"type": "Progressing", "status": "True", "reason": progressing},
+    ]
+    return {
+        "metadata": {"name": "iris-predictor"},
+        "spec": {"replicas": 3},
+        "status": {"conditions": conditions},
+    }
+
+
+def _pod(ready: str) -> Object:
+    return {"metadata": {}, "status": {"conditions": [{"type": "Ready", "status": ready}]}}
+
+
+@pytest.mark.parametrize(
+    ("available", "progressing", "ready", "status"),
+    [
+        ("False", "NewReplicaSetAvailable", ["True", "False", "False"], "True"),
+        ("False", "NewReplicaSetAvailable", ["False", "False", "False"], "False"),
+        ("False", "ReplicaSetUpdated", ["True", "False", "False"], "Unknown"),
+        ("True", "NewReplicaSetAvailable", ["True", "True", "True"], "True"),
+    ],
+)
+def test_what_grows_stays_ready_while_a_pod_answers(
+    available: str, progressing: str, ready: list[str], status: str
+) -> None:
+    """As a Deployment looks that an autoscaler has just enlarged; its rollout was done before."""
+    pods = [_pod(one) for one in ready]
+    assert Workload(_deployment(available, progressing), pods).verdict().status == status
+
+
+def test_a_group_of_nodes_is_ready_only_whole() -> None:
+    pods = [_pod("True"), _pod("False")]
+    found = Workload(_deployment("False", "NewReplicaSetAvailable"), pods).verdict(whole=True)
+    assert (found.status, found.reason) == ("False", "MinimumReplicasUnavailable")
 
 
 async def test_replicas_are_scaled_and_never_applied() -> None:
