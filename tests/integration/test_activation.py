@@ -267,6 +267,20 @@ async def test_what_cannot_start_is_said_at_once(world: GatewayWorld) -> None:
     assert (await again)[0] == 200
 
 
+async def test_what_no_node_takes_is_said_and_waited_for(world: GatewayWorld) -> None:
+    await at_zero(world)
+    asked = asyncio.create_task(world.get("/", HOST))
+    await held(world, 1)
+    await world.annotate("iris", {"serving.kedge.dev/no-room": "Unschedulable: no GPU is free."})
+    await world.reason("iris", "CannotStart")
+    another = asyncio.create_task(world.get("/", HOST))
+    await held(world, 2)
+    await world.endpoints("iris", await world.backend("a"))
+    assert [status for status, _ in await asyncio.gather(asked, another)] == [200, 200]
+    await world.annotate("iris", {"serving.kedge.dev/no-room": None})
+    await world.answering("iris")
+
+
 async def test_a_mirrored_request_waits_too(world: GatewayWorld) -> None:
     await world.service("iris")
     await world.service("shadow", activation=True)

@@ -10,6 +10,7 @@ from tests.kubernetes.standins import find
 from kedge.api.scheme import kind_of
 from kedge.cluster.base import Cluster, Object
 from kedge.controllers.inferenceservice.applier import covers
+from kedge.controllers.inferenceservice.names import AUTOSCALED
 
 
 async def difference(cluster: Cluster, wanted: Object) -> str:
@@ -30,7 +31,7 @@ async def difference(cluster: Cluster, wanted: Object) -> str:
 
 
 def _plain(obj: Object) -> Object:
-    """Without what the API server or the renderer alone knows, and quantities as one form."""
+    """Without what the API server, the autoscaler or the renderer alone knows."""
     plain = copy.deepcopy(obj)
     for key in ("uid", "resourceVersion", "ownerReferences", "creationTimestamp"):
         plain["metadata"].pop(key, None)
@@ -39,6 +40,8 @@ def _plain(obj: Object) -> Object:
         # It tells of the template, which is compared itself.
         (metadata.get("annotations") or {}).pop("serving.kedge.dev/template-hash", None)
     plain.pop("status", None)
+    if AUTOSCALED in (plain["metadata"].get("labels") or {}):
+        plain["spec"].pop("replicas", None)
     return plain
 
 

@@ -113,6 +113,10 @@ def ready_endpoints(world: World, name: str, namespace: str) -> list[str]:
 class NodeCluster(RealCluster):
     """A cluster whose pods are processes of this machine: what asks is a process beside them."""
 
+    @contextmanager
+    def forwarded(self) -> Iterator[str]:
+        yield f"{self.gateway.removeprefix('http://')}:80"
+
     def kubectl(self, *arguments: str, given: str = "", seconds: float = 120.0) -> str:
         if arguments[0] != "exec":
             return super().kubectl(*arguments, given=given, seconds=seconds)

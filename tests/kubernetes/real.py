@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -14,9 +16,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from kedge.install.values import Values
+from kedge.lib.certificates import Pair
 
 Object = dict[str, Any]
 VALUES = Values()
@@ -116,7 +120,11 @@ class RealCluster:
     def everything(self) -> set[str]:
         """Every object of every kind, but for what the cluster's own processes keep writing."""
         listed = self.kubectl("api-resources", "--verbs=list", "-o=name", "--cached=false")
-        kinds = [kind for kind in listed.split() if kind.split(".")[0] not in _NOT_OURS]
+        kinds = [
+            kind
+            for kind in listed.split()
+            if kind.split(".")[0] not in _NOT_OURS and not kind.endswith(_MEASURED)
+        ]
         found = json.loads(self.kubectl("get", ",".join(kinds), "-A", "-o=json"))
         return {
             f"{obj['kind']} {obj['metadata'].get('namespace', '')}/{obj['metadata']['name']}"
@@ -171,31 +179,69 @@ class RealCluster:
 
     def ask(
         self, name: str, *, seconds: float = 0, rate: float = 0, patience: float = 60,
-        inside: bool = False,
+        base: str = "", path: str = "", body: Object | None = None, authority: bytes = b"",
     ) -> Any:  # fmt: skip
         """Ask a service from a pod; see `asking`.
 
         Args:
-            inside: by the service's own Service, as pods of the cluster do.
+            base: another way than the gateway's address: as pods of the cluster go.
+            path: another request than Open Inference's, with another `body`.
+            authority: ask by HTTPS, and believe certificates of this one.
         """
-        space = self.namespace
-        way = f"http://{self._address(name, space)}" if inside else self.gateway
-        host = f"{name}.{space}" if inside else f"{name}-{space}.{VALUES.ingress.domain}"
+        way = base or self.gateway
+        host = f"{name}-{self.namespace}.{VALUES.ingress.domain}"
+        if authority:
+            way = way.replace("http://", "https://")
         wanted = {
-            "url": f"{way}/v2/models/{name}/infer",
-            "headers": {"Host": host},
-            "body": FLOWERS, "seconds": seconds, "rate": rate, "timeout": patience,
+            "url": f"{way}{path or f'/v2/models/{name}/infer'}",
+            "headers": {} if base else {"Host": host},
+            "body": body or FLOWERS, "seconds": seconds, "rate": rate, "timeout": patience,
+            **({"authority": authority.decode()} if authority else {}),
         }  # fmt: skip
-        command = ("exec", "-i", "client", "-n", space, "--", "python", "/script/asking.py")
+        command = ("exec", "-i", "client", "-n", self.namespace, "--", "python",
+                   "/script/asking.py")  # fmt: skip
         text = self.kubectl(*command, given=json.dumps(wanted), seconds=seconds + patience + 60)
         return json.loads(text)
 
+    def inside(self, name: str) -> str:
+        """Base URL of a service's own Service, for those in the cluster."""
+        return f"http://{self._address(name, self.namespace)}"
+
+    def serve_https(self, pair: Pair) -> None:
+        """Bring or renew the certificate of the gateway: the Secret `wildcard`."""
+        data = {"tls.crt": pair.certificate, "tls.key": pair.key}
+        secret = {
+            "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+            "metadata": {"name": "wildcard"},
+            "data": {key: base64.b64encode(value).decode() for key, value in data.items()},
+        }  # fmt: skip
+        given = yaml.safe_dump(secret)
+        self.kubectl("apply", "-n", VALUES.namespace, "-f", "-", given=given)
+
     @contextlib.contextmanager
-    def asked(self, name: str, *, seconds: float, rate: float) -> Iterator[Object]:
+    def forwarded(self) -> Iterator[str]:
+        """`HOST:PORT` of this machine that leads to the gateway."""
+        with subprocess.Popen(
+            [self._kubectl, f"--kubeconfig={self.kubeconfig}", "port-forward", "-n",
+             VALUES.namespace, "service/kedge-gateway", ":80"],
+            stdout=subprocess.PIPE, text=True,
+        ) as process:  # fmt: skip
+            try:
+                assert process.stdout is not None
+                yield process.stdout.readline().split()[2]
+            finally:
+                process.kill()
+
+    @contextlib.contextmanager
+    def asked(
+        self, name: str, *, seconds: float, rate: float, authority: bytes = b""
+    ) -> Iterator[Object]:
         """A constant load for the length of the block and at least `seconds`; filled at its end."""
         result: Object = {}
         thread = threading.Thread(
-            target=lambda: result.update(self.ask(name, seconds=seconds, rate=rate))
+            target=lambda: result.update(
+                self.ask(name, seconds=seconds, rate=rate, authority=authority)
+            )
         )
         thread.start()
         try:
@@ -237,7 +283,17 @@ class RealCluster:
         return str(found["spec"]["clusterIP"])
 
 
+@contextlib.contextmanager
+def kubelets() -> Iterator[RealCluster]:
+    """The cluster that `KEDGE_TEST_CLUSTER` names; the test is skipped where it names none."""
+    kubeconfig = os.environ.get("KEDGE_TEST_CLUSTER")
+    if not kubeconfig:
+        pytest.skip("KEDGE_TEST_CLUSTER names no kubeconfig of a cluster that runs pods")
+    yield RealCluster(Path(kubeconfig), f"story-{secrets.token_hex(2)}")
+
+
 _NOT_OURS = ("events", "leases", "componentstatuses", "apiservices", "ipaddresses", "nodes")
+_MEASURED = "metrics.k8s.io"
 
 
 def _pod(name: str, image: str, command: list[str]) -> Object:

@@ -7,32 +7,29 @@ plane of its own whose node is `kedge node`. The tests build on one another.
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from tests.kubernetes.nodes import node_cluster
-from tests.kubernetes.real import NEW, OLD, VALUES, RealCluster
+from tests.kubernetes.real import NEW, OLD, VALUES, RealCluster, kubelets
 from tests.kubernetes.world import until
+
+from kedge.lib.certificates import Pair, make_authority, make_server_certificate
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(600)]
 QUICK = {"autoscaling.knative.dev/window": "6s"}
 RATE = 60.0
 """Requests a second."""
-
-
-@contextmanager
-def of_kubelets() -> Iterator[RealCluster]:
-    kubeconfig = os.environ.get("KEDGE_TEST_CLUSTER")
-    if not kubeconfig:
-        pytest.skip("KEDGE_TEST_CLUSTER names no kubeconfig of a cluster that runs pods")
-    yield RealCluster(Path(kubeconfig), f"story-{secrets.token_hex(2)}")
 
 
 @contextmanager
@@ -47,7 +44,7 @@ def of_processes() -> Iterator[RealCluster]:
         yield cluster
 
 
-@pytest.fixture(scope="module", params=[of_kubelets, of_processes], ids=["kubelet", "kedge-node"])
+@pytest.fixture(scope="module", params=[kubelets, of_processes], ids=["kubelet", "kedge-node"])
 def real(request: pytest.FixtureRequest) -> Iterator[RealCluster]:
     """Kedge is not in it yet; what the tests leave is removed."""
     with request.param() as cluster:
@@ -108,7 +105,7 @@ def test_a_service_answers_and_its_difference_is_empty(installed: RealCluster, n
     status = installed.await_ready(name)["status"]
     print(f"apply to Ready: {time.monotonic() - begun:.1f} s, {status['url']}")
     assert installed.ask(name)["answers"] == {OLD: 1}
-    assert installed.ask(name, inside=True)["answers"] == {OLD: 1}
+    assert installed.ask(name, base=installed.inside(name))["answers"] == {OLD: 1}
     diff = installed.try_kubectl(
         "diff", "-n", installed.namespace, "-f", "-", given=yaml.safe_dump(service)
     )
@@ -202,6 +199,147 @@ def test_replacing_kedges_own_pods_loses_nothing(installed: RealCluster, name: s
     assert installed.ask(name)["answers"] == {NEW: 1}
 
 
+def test_every_protocol_is_answered_through_a_forwarded_port(
+    installed: RealCluster, name: str
+) -> None:
+    installed.apply(installed.iris(name))
+    installed.await_ready(name)
+    with installed.forwarded() as gateway:
+        for protocol in ("v1", "v2", "grpc"):
+            done = installed.kedge(
+                "predict", name, "-n", installed.namespace, f"--gateway={gateway}",
+                f"--protocol={protocol}", "--data", "[[6.8, 2.8, 4.8, 1.4], [6.0, 3.4, 4.5, 1.6]]",
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr
+            said = json.loads(done.stdout)
+            found = said["predictions"] if protocol == "v1" else said["outputs"][0]["data"]
+            assert found == json.loads(OLD), (protocol, said)
+            print(f"{protocol}: {found}")
+
+
+def test_https_and_a_renewed_certificate(installed: RealCluster, name: str, tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    authority = make_authority("story", now, timedelta(days=1))
+
+    def issue() -> Pair:
+        names = [f"*.{VALUES.ingress.domain}"]
+        return make_server_certificate(authority, now, timedelta(days=1), names=names)
+
+    trusted = authority.certificate
+    installed.serve_https(issue())
+    values = tmp_path / "values.yaml"
+    values.write_text("gateway: {tlsSecret: wildcard}\n")
+    done = installed.kedge("install", "--no-verify", f"--values={values}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    installed.apply(installed.iris(name))
+    installed.await_ready(name)
+    first = until(lambda: _https(installed, name, trusted), "an answer by HTTPS", 60)
+    with installed.asked(name, seconds=20, rate=RATE, authority=trusted) as result:
+        installed.serve_https(issue())
+        until(lambda: _https(installed, name, trusted) != first, "the new certificate", 60)
+    _is_clean(result, OLD)
+    done = installed.kedge("install", "--no-verify")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _https(real: RealCluster, name: str, trusted: bytes) -> str:
+    """The number of the certificate in use; empty while nothing answers."""
+    try:
+        answer = real.ask(name, authority=trusted, patience=5)
+    except AssertionError:
+        return ""
+    return str(answer["certificate"]) if answer["answers"] == {OLD: 1} else ""
+
+
+def test_a_transformer_and_its_predictor_are_woken_by_one_request(
+    installed: RealCluster, name: str
+) -> None:
+    """The transformer finds its predictor by name, as callers in the cluster do."""
+    _needs(installed, "service", "kube-dns", "kube-system")
+    code = Path(__file__).parents[2] / "examples" / "transformer" / "transformer.py"
+    container = {
+        "name": "kserve-container",
+        "image": VALUES.image("sklearnserver"),
+        "command": ["python", "-c", code.read_text()],
+    }
+    service = installed.iris(name, annotations=QUICK, minReplicas=0)
+    service["spec"]["transformer"] = {"minReplicas": 0, "containers": [container]}
+    installed.apply(service)
+    status = installed.await_ready(name)["status"]
+    until(lambda: not installed.running(name), "scaling to zero", 120)
+    body = {"instances": ["6.8 x 2.8, 4.8 x 1.4"]}
+    path = f"/v1/models/{name}:predict"
+    for base in ("", status["address"]["url"]):
+        answer = installed.ask(name, base=base, path=path, body=body)
+        print(f"by {base or 'the gateway'}: {answer['answers']} after {answer['slowest']} s")
+        assert answer["answers"] == {'["versicolor"]': 1}, answer
+
+
+def test_processor_time_scales_a_deployment(installed: RealCluster, name: str) -> None:
+    _needs(installed, "apiservice", "v1beta1.metrics.k8s.io")
+    mode = {"serving.kserve.io/deploymentMode": "Standard"}
+    _scales_with_its_load(installed, name, mode, scaleMetric="cpu", scaleTarget=20)
+
+
+def test_keda_scales_a_deployment(installed: RealCluster, name: str) -> None:
+    _needs(installed, "crd", "scaledobjects.keda.sh")
+    mode = {
+        "serving.kserve.io/deploymentMode": "Standard",
+        "serving.kserve.io/autoscalerClass": "keda",
+    }
+    resource = {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 20}}
+    metrics = {"metrics": [{"type": "Resource", "resource": resource}]}
+    _scales_with_its_load(installed, name, mode, autoScaling=metrics)
+    found = installed.find_all("scaledobjects.keda.sh")[0]["status"]["conditions"]
+    assert {one["type"]: one["status"] for one in found}["Ready"] == "True"
+
+
+def _scales_with_its_load(
+    installed: RealCluster, name: str, mode: dict[str, str], **scaling: Any
+) -> None:
+    service = installed.iris(name, annotations=mode, minReplicas=1, maxReplicas=3, **scaling)
+    service["spec"]["predictor"]["model"]["resources"] = {"requests": {"cpu": "100m"}}
+    installed.apply(service)
+    installed.await_ready(name)
+    with installed.asked(name, seconds=60, rate=3 * RATE) as result:
+        begun = time.monotonic()
+        until(lambda: len(_ready(installed, name)) > 1, "more pods", 120)
+        print(f"more than one pod after {time.monotonic() - begun:.1f} s")
+    _is_clean(result, OLD)
+    with installed.asked(name, seconds=30, rate=1) as result:
+        until(lambda: len(installed.running(name)) == 1, "one pod", 300)
+    _is_clean(result, OLD)
+
+
+def test_draining_a_node_loses_nothing(installed: RealCluster, name: str) -> None:
+    """The node of the service's only pod, and with it whatever of Kedge runs there."""
+    nodes = [one["metadata"]["name"] for one in installed.find_all("nodes")]
+    if len(nodes) < 2:
+        pytest.skip("the cluster has one node")
+    service = installed.iris(name)
+    service["spec"]["predictor"]["model"]["resources"] = {"requests": {"cpu": "100m"}}
+    installed.apply(service)
+    installed.await_ready(name)
+    node = installed.running(name)[0]["spec"]["nodeName"]
+    try:
+        with installed.asked(name, seconds=60, rate=RATE) as result:
+            begun = time.monotonic()
+            installed.kubectl("drain", node, "--delete-emptydir-data", "--ignore-daemonsets",
+                              "--pod-selector=app notin (client,models)", "--timeout=150s",
+                              seconds=170)  # fmt: skip
+            print(f"{node} drained within {time.monotonic() - begun:.1f} s")
+        _is_clean(result, OLD)
+        assert node not in {pod["spec"]["nodeName"] for pod in installed.running(name)}
+    finally:
+        installed.kubectl("uncordon", node)
+
+
+def _needs(real: RealCluster, kind: str, name: str, namespace: str = "") -> None:
+    place = ("-n", namespace) if namespace else ()
+    if real.try_kubectl("get", kind, name, *place).returncode:
+        pytest.skip(f"the cluster has no {kind} {name}")
+
+
 def test_a_broken_service_says_why(installed: RealCluster, name: str) -> None:
     installed.apply(installed.iris(name, "absent"))
     told = until(lambda: _why(installed, name, "HTTP resource not found"), "the cause", 120)
@@ -214,8 +352,13 @@ def test_nothing_is_left(installed: RealCluster, before: set[str]) -> None:
     done = installed.kedge("uninstall", "--yes")
     assert done.returncode == 0, done.stdout + done.stderr
     print(done.stdout.splitlines()[-1])
-    until(lambda: not installed.everything() - before, "the end of what Kedge made", 60)
+    until(lambda: not _own(installed.everything() - before), "the end of what Kedge made", 60)
     assert installed.get("namespace", VALUES.namespace) is None
+
+
+def _own(found: set[str]) -> set[str]:
+    """Without what others of the cluster made meanwhile."""
+    return {one for one in found if " kube-system/" not in one and " keda/" not in one}
 
 
 def _ready(real: RealCluster, name: str) -> list[str]:

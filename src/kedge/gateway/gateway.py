@@ -519,8 +519,9 @@ class Gateway:
         endpoints = self._inventory.endpoints.get(cluster)
         if endpoints is None or not endpoints.targets:
             return Standing(Reach.NONE)
-        if not endpoints.ready and endpoints.hold and endpoints.hold.cannot_start:
-            return Standing(Reach.FAILED, endpoints.hold.cannot_start)
+        hold = endpoints.hold
+        if hold and not endpoints.ready and (why := hold.cannot_start or hold.no_room):
+            return Standing(Reach.FAILED, why)
         if not self.server.ready_connections:
             return Standing(Reach.SENT)
         for connection in self.server.ready_connections:

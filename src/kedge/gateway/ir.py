@@ -166,11 +166,13 @@ class Hold:
         concurrency: requests at once in a pod, a hard limit; 0 for none.
         cannot_start: why its pods cannot start; empty while they can, as far as is known.
         title: what answers call it, `namespace/name` of the InferenceService.
+        no_room: why no node takes them; requests wait for one all the same.
     """
 
     concurrency: int = 0
     cannot_start: str = ""
     title: str = ""
+    no_room: str = ""
 
 
 @dataclass(frozen=True, slots=True)

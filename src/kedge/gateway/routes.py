@@ -42,6 +42,8 @@ CONCURRENCY_ANNOTATION = "serving.kedge.dev/container-concurrency"
 """On a Service: requests at once in one pod, a hard limit; 0 for none."""
 CANNOT_START_ANNOTATION = "serving.kedge.dev/cannot-start"
 """On a Service: why its pods cannot start, as long as they cannot."""
+NO_ROOM_ANNOTATION = "serving.kedge.dev/no-room"
+"""On a Service: why no node takes its pods, as long as none does."""
 COMPARE_ANNOTATION = "serving.kedge.dev/compare-mirrors"
 """On an HTTPRoute, with value `true`: answers to mirrored requests are compared with those that
 clients get."""
@@ -372,6 +374,7 @@ def compile_hold(service: Object) -> Hold | None:
     return Hold(
         concurrency=int(declared) if declared.isdecimal() else 0,
         cannot_start=annotations.get(CANNOT_START_ANNOTATION, ""),
+        no_room=annotations.get(NO_ROOM_ANNOTATION, ""),
         title=f"{metadata.get('namespace', '')}/{name}",
     )
 

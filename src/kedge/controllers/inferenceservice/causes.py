@@ -22,6 +22,7 @@ from kedge.controllers.inferenceservice.names import (
 from kedge.controllers.inferenceservice.observe import conditions_of
 
 NOT_READY = "NotReady"
+UNSCHEDULABLE = "Unschedulable"
 """A container runs, but its probe has not succeeded: it may still be loading."""
 SCALED_TO_ZERO = "ScaledToZero"
 """Somebody took all pods away."""
@@ -156,7 +157,7 @@ def _of_pod(pod: Object, scene: Scene) -> Cause | None:
         return _pod_cause(pod, scene, str(status["reason"]), str(status.get("message") or ""))
     scheduled = conditions_of(pod).get("PodScheduled", {})
     if scheduled.get("status") == "False" and scheduled.get("reason") != "SchedulingGated":
-        reason = str(scheduled.get("reason") or "Unschedulable")
+        reason = str(scheduled.get("reason") or UNSCHEDULABLE)
         return _pod_cause(pod, scene, reason, str(scheduled.get("message") or ""))
     for kind in ("initContainerStatuses", "containerStatuses"):
         for container in status.get(kind) or ():
@@ -180,7 +181,7 @@ def _pod_cause(pod: Object, scene: Scene, reason: str, message: str) -> Cause:
 
 def _pod_fix(reason: str, said: str, pod: Object, scene: Scene) -> str:
     path = f"spec.{scene.component}"
-    if reason == "Unschedulable":
+    if reason == UNSCHEDULABLE:
         asked = ", ".join(f"{name} {amount}" for name, amount in sorted(_requests(pod).items()))
         return (
             f"Lower the requests of `{path}` (now {asked or 'none'}) to what a node has free, or"

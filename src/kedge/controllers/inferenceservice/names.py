@@ -96,6 +96,8 @@ ACTIVATION = f"{KEDGE}/activation"
 """Label on a Service: the gateway holds requests while it has no pod, and hands out slots."""
 CANNOT_START = f"{KEDGE}/cannot-start"
 """Annotation on such a Service, while its pods cannot start: why."""
+NO_ROOM = f"{KEDGE}/no-room"
+"""Annotation on such a Service, while no node takes its pods: why. A node may come any time."""
 
 KEEPALIVE = f"{KEDGE}/keepalive-seconds"
 """Annotation on a Service: how long its server keeps idle connections, in seconds."""

@@ -27,7 +27,7 @@ from kedge.controllers.inferenceservice import names
 from kedge.controllers.inferenceservice.applier import Applier, applied_hash
 from kedge.controllers.inferenceservice.ca_bundle import copy_ca_bundle
 from kedge.controllers.inferenceservice.cache import Cache
-from kedge.controllers.inferenceservice.causes import NOT_READY
+from kedge.controllers.inferenceservice.causes import NOT_READY, UNSCHEDULABLE
 from kedge.controllers.inferenceservice.checking import Rejected, review
 from kedge.controllers.inferenceservice.children.autoscaler import OTEL_COLLECTOR, SCALED_OBJECT
 from kedge.controllers.inferenceservice.children.httproute import add_shadows, make_routes
@@ -350,7 +350,10 @@ class _Pass:
         }
 
     async def _tell_gateway(self, scope: Scope) -> None:
-        """Where requests would be held for pods that cannot start, have them answered so."""
+        """Where requests are held for pods that cannot start, have them answered so.
+
+        What no node takes is only told: a node may be on its way, or another pod going.
+        """
         causes = {
             workload.name: cause
             for outcome in self.outcomes.values()
@@ -364,7 +367,10 @@ class _Pass:
                 cause = causes.get(workload.name)
                 service = scope.activatable_service(workload.name)
                 if service is not None:
-                    told = {names.CANNOT_START: None if cause is None else cause.message}
+                    told: dict[str, str | None] = {names.CANNOT_START: None, names.NO_ROOM: None}
+                    if cause is not None:
+                        waits = cause.reason == UNSCHEDULABLE
+                        told[names.NO_ROOM if waits else names.CANNOT_START] = cause.message
                     await self.applier.annotate(SERVICE, service, told)
                 if workload.autoscaled and (cause is not None or workload.ready_pods):
                     note = {names.LAST_FAILURE: None if cause is None else cause.message}

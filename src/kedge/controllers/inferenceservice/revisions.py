@@ -8,6 +8,7 @@ from kedge.api.scheme import DEPLOYMENT, SERVICE
 from kedge.cluster.base import Object
 from kedge.controllers.inferenceservice import names
 from kedge.controllers.inferenceservice.capacity import pods_for_everything, pods_needed
+from kedge.controllers.inferenceservice.causes import UNSCHEDULABLE
 from kedge.controllers.inferenceservice.children import scaling
 from kedge.controllers.inferenceservice.children.deployment import (
     make_revision,
@@ -213,6 +214,6 @@ def _is_full(workload: Workload) -> bool:
     if conditions_of(workload.deployment).get("ReplicaFailure", {}).get("status") == "True":
         return True
     return any(
-        conditions_of(pod).get("PodScheduled", {}).get("reason") == "Unschedulable"
+        conditions_of(pod).get("PodScheduled", {}).get("reason") == UNSCHEDULABLE
         for pod in workload.current_pods
     )

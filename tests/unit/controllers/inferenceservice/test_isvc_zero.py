@@ -145,6 +145,25 @@ async def test_what_cannot_start_is_told_to_the_gateway_and_in_the_status(mode: 
     assert (await world.condition("iris"))["status"] == "True"
 
 
+@modes
+async def test_what_no_node_takes_is_told_and_waited_for(mode: str) -> None:
+    world = await resting(mode)
+    service = f"{DEPLOYMENTS[mode]}-private"
+    world.asked = {DEPLOYMENTS[mode]: 1}
+    full = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+            "message": "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."}  # fmt: skip
+    world.broken = lambda pod: {"phase": "Pending", "conditions": [full]}
+    await world.settle("iris")
+    told = (await metadata(world, SERVICE, service))["annotations"]
+    assert "Insufficient nvidia.com/gpu" in told[names.NO_ROOM]
+    assert names.CANNOT_START not in told
+
+    world.broken = lambda pod: None
+    await world.settle("iris")
+    assert names.NO_ROOM not in (await metadata(world, SERVICE, service))["annotations"]
+    assert (await world.condition("iris"))["status"] == "True"
+
+
 async def test_a_changed_template_at_zero_is_tried_before_it_counts() -> None:
     world = await resting("Standard")
     world.broken = lambda pod: crashed("no such model")
