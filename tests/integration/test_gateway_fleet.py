@@ -13,10 +13,11 @@ from tests.ports import free_port
 
 from kedge.cluster.base import Cluster
 from kedge.gateway.activator import Activator
+from kedge.gateway.conditions import Condition
 from kedge.gateway.fleet import Fleet
 from kedge.gateway.ir import Endpoint, Endpoints, Hold
 from kedge.gateway.members import Member, MemberWatch
-from kedge.gateway.status import ANSWERING, Condition
+from kedge.gateway.status import ANSWERING
 
 CLUSTER, KEY = "default/few/80", ("default", "few")
 GOOD = Condition(ANSWERING, True, "Answering", "A request sent now is answered.")

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from kedge.api.scheme import (
     CLUSTER_SERVING_RUNTIME,
     GATEWAY,
+    GATEWAY_CLASS,
     HTTP_ROUTE,
     INFERENCE_SERVICE,
     SERVING_RUNTIME,
@@ -66,6 +67,11 @@ COLUMNS: dict[Kind, tuple[Column, ...]] = {
     SERVING_RUNTIME: _RUNTIME,
     CLUSTER_SERVING_RUNTIME: _RUNTIME,
     HTTP_ROUTE: (Column("Hostnames", ".spec.hostnames"), AGE),
+    GATEWAY_CLASS: (
+        Column("Controller", ".spec.controllerName"),
+        Column("Accepted", ".status.conditions[?(@.type=='Accepted')].status"),
+        AGE,
+    ),
     GATEWAY: (
         Column("Class", ".spec.gatewayClassName"),
         Column("Address", ".status.addresses[*].value"),

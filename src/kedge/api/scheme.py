@@ -130,6 +130,10 @@ HTTP_ROUTE = Kind(
     GATEWAY_GROUP, "v1", "HTTPRoute", "httproutes",
     f"{_API}.gateway.types:HTTPRoute", status=True,
 )  # fmt: skip
+GATEWAY_CLASS = Kind(
+    GATEWAY_GROUP, "v1", "GatewayClass", "gatewayclasses",
+    f"{_API}.gateway.types:GatewayClass", namespaced=False, short_names=("gc",), status=True,
+)  # fmt: skip
 GATEWAY = Kind(
     GATEWAY_GROUP, "v1", "Gateway", "gateways",
     f"{_API}.gateway.types:Gateway", short_names=("gtw",), status=True,
@@ -155,8 +159,8 @@ VALIDATING_WEBHOOK_CONFIGURATION = Kind(
 KINDS: tuple[Kind, ...] = (
     NAMESPACE, NODE, POD, SERVICE, ENDPOINTS, SECRET, CONFIG_MAP, SERVICE_ACCOUNT,
     PERSISTENT_VOLUME_CLAIM, EVENT, ENDPOINT_SLICE, DEPLOYMENT, REPLICA_SET,
-    HORIZONTAL_POD_AUTOSCALER, LEASE, HTTP_ROUTE, GATEWAY, INFERENCE_SERVICE, SERVING_RUNTIME,
-    CLUSTER_SERVING_RUNTIME, CLUSTER_STORAGE_CONTAINER,
+    HORIZONTAL_POD_AUTOSCALER, LEASE, HTTP_ROUTE, GATEWAY_CLASS, GATEWAY, INFERENCE_SERVICE,
+    SERVING_RUNTIME, CLUSTER_SERVING_RUNTIME, CLUSTER_STORAGE_CONTAINER,
 )  # fmt: skip
 
 _BY_GROUP_KIND = {(kind.group, kind.kind): kind for kind in KINDS}

@@ -13,8 +13,8 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cryptography import x509
@@ -22,7 +22,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from kedge.api.scheme import GATEWAY, SECRET
+from kedge.api.scheme import SECRET
 from kedge.cluster.base import Cluster, EventType, Object
 from kedge.lib.clock import SYSTEM_CLOCK, Clock
 from kedge.reconcile.informer import Informer
@@ -34,6 +34,10 @@ _MIN_BITS = 2048
 _CURVES = ("secp256r1", "secp384r1", "secp521r1")
 
 
+Reason = tuple[str, str]
+"""Reason and message of a condition."""
+
+
 @dataclass(frozen=True)
 class Wanted:
     """A listener of the Gateway with TLS.
@@ -41,23 +45,29 @@ class Wanted:
     Attributes:
         listener: its name.
         host: the name that clients ask for, perhaps `*.example.com`; empty for any.
-        secret: with its certificate.
-        problem: reason and message why it cannot be served; empty while it can.
+        secrets: with its certificates.
+        problems: why it, or one of its certificates, cannot be served.
+        served: whether there is a certificate of it that nothing is wrong with.
     """
 
     listener: str
     host: str = ""
-    secret: str = ""
-    problem: tuple[str, str] = ("", "")
+    secrets: tuple[str, ...] = ()
+    problems: tuple[Reason, ...] = ()
+    served: bool = False
 
 
 @dataclass(frozen=True)
 class Chain:
-    """A certificate that Envoy can serve: for which host, and in which file it is."""
+    """Certificates that Envoy can serve for a host: it chooses among them by the name that a client
+    asks for and by the kinds of keys that it knows.
+
+    Attributes:
+        files: by the name of each certificate's Secret, where it is.
+    """
 
     host: str
-    secret: str
-    file: Path
+    files: tuple[tuple[str, Path], ...]
 
 
 class BadCertificate(Exception):
@@ -72,27 +82,31 @@ def read_wanted(gateway: Object) -> list[Wanted]:
         if listener.get("protocol") != "HTTPS":
             continue
         one = _read_listener(listener, gateway["metadata"]["namespace"])
-        if one.host in hosts and not one.problem[0]:
+        if one.host in hosts and one.secrets:
             message = f"Another listener is for {one.host or 'every host'} already."
-            one = Wanted(one.listener, one.host, problem=("HostnameConflict", message))
+            one = Wanted(one.listener, one.host, problems=(("HostnameConflict", message),))
         hosts.add(one.host)
         found.append(one)
     return found
 
 
 def _read_listener(listener: Mapping[str, object], namespace: str) -> Wanted:
-    name, host = str(listener["name"]), str(listener.get("hostname") or "")
     tls = listener.get("tls")
     refs = (tls.get("certificateRefs") or []) if isinstance(tls, dict) else []
-    ref = refs[0] if refs else {}
-    secret = str(ref.get("name") or "")
-    if not secret or ref.get("kind", "Secret") != "Secret" or ref.get("group"):
-        problem = ("InvalidCertificateRef", "It names no Secret with a certificate.")
-        return Wanted(name, host, problem=problem)
-    if (ref.get("namespace") or namespace) != namespace:
-        problem = ("RefNotPermitted", f"Secret {secret} is not in namespace {namespace}.")
-        return Wanted(name, host, problem=problem)
-    return Wanted(name, host, secret)
+    secrets: dict[str, None] = {}
+    problems = []
+    for ref in refs or [{}]:
+        name = str(ref.get("name") or "")
+        if not name or ref.get("kind", "Secret") != "Secret" or ref.get("group"):
+            what = f"{ref.get('kind')} {name} is" if name else "It names"
+            problems.append(("InvalidCertificateRef", f"{what} no Secret with a certificate."))
+        elif (ref.get("namespace") or namespace) != namespace:
+            message = f"Secret {ref['namespace']}/{name} is not in namespace {namespace}."
+            problems.append(("RefNotPermitted", message))
+        else:
+            secrets[name] = None
+    host = str(listener.get("hostname") or "")
+    return Wanted(str(listener["name"]), host, tuple(secrets), tuple(problems))
 
 
 def read_pair(secret: Object | None) -> tuple[str, str]:
@@ -124,37 +138,37 @@ def read_pair(secret: Object | None) -> tuple[str, str]:
 
 
 class Certificates:
-    """Follows one Gateway and the Secrets beside it.
+    """Follows the Secrets that a Gateway names.
 
     Args:
-        gateway: `namespace/name`.
+        gateways: has the Gateway, which is told as `namespace/name`.
         folder: where the files are put.
 
     Attributes:
         chains: what can be served now.
         wanted: what is asked for, with its problems.
-        gateway: the Gateway; None while there is none.
     """
 
     def __init__(
-        self, cluster: Cluster, gateway: str, folder: Path, clock: Clock = SYSTEM_CLOCK
+        self,
+        cluster: Cluster,
+        gateways: Informer,
+        gateway: str,
+        folder: Path,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.chains: tuple[Chain, ...] = ()
         self.wanted: tuple[Wanted, ...] = ()
-        namespace, _, self._name = gateway.partition("/")
-        self._namespace = namespace
+        self._namespace, _, self._name = gateway.partition("/")
         self._folder = folder
-        self._gateways = Informer(cluster, GATEWAY, namespace=namespace, clock=clock)
+        self._gateways = gateways
         self._secrets = Informer(
-            cluster, SECRET, namespace=namespace, fields="type=kubernetes.io/tls", clock=clock
+            cluster, SECRET, namespace=self._namespace, fields="type=kubernetes.io/tls", clock=clock
         )
-        self.informers = (self._gateways, self._secrets)
+        self.informers = (self._secrets,)
         self._written: dict[str, str] = {}
+        self._told: dict[str, str] = {}
         self._listeners: list[Callable[[], None]] = []
-
-    @property
-    def gateway(self) -> Object | None:
-        return self._gateways.get(self._namespace, self._name)
 
     def on_change(self, handler: Callable[[], None]) -> None:
         """Call `handler()` after each change of what is served or wanted."""
@@ -163,7 +177,7 @@ class Certificates:
     def follow(self) -> None:
         """Take in what there is, and from now on each change."""
         self._look()
-        for informer in self.informers:
+        for informer in (self._gateways, self._secrets):
             informer.on_change(self._on_change)
 
     def _on_change(self, type: EventType, obj: Object, old: Object | None) -> None:
@@ -174,26 +188,38 @@ class Certificates:
                 handler()
 
     def _look(self) -> None:
-        gateway = self.gateway
-        wanted, chains = [], []
-        for one in read_wanted(gateway) if gateway else ():
-            problem = self._write(one.secret) if one.secret else ""
-            file = self._folder / f"{one.secret}.json"
-            if one.secret and (one.secret in self._written or file.exists()):
-                chains.append(Chain(one.host, one.secret, file))
-            if problem:
-                message = f"Secret {self._namespace}/{one.secret}: {problem}"
-                one = Wanted(one.listener, one.host, one.secret, ("InvalidCertificateRef", message))
-            wanted.append(one)
-        self.chains, self.wanted = tuple(chains), tuple(wanted)
+        gateway = self._gateways.get(self._namespace, self._name)
+        wanted = [self._load(one) for one in read_wanted(gateway)] if gateway else []
+        chains = [Chain(one.host, self._files(one.secrets)) for one in wanted]
+        self.wanted = tuple(wanted)
+        self.chains = tuple(chain for chain in chains if chain.files)
+
+    def _load(self, wanted: Wanted) -> Wanted:
+        """Bring the files of its Secrets up to date; what is wrong with them."""
+        found = {secret: self._write(secret) for secret in wanted.secrets}
+        problems = tuple(
+            ("InvalidCertificateRef", f"Secret {self._namespace}/{secret}: {problem}")
+            for secret, problem in found.items()
+            if problem
+        )
+        served = any(not problem for problem in found.values())
+        return replace(wanted, problems=wanted.problems + problems, served=served)
+
+    def _files(self, secrets: Iterable[str]) -> tuple[tuple[str, Path], ...]:
+        """Those of the Secrets that have, or had, a certificate that can be served."""
+        files = ((secret, self._folder / f"{secret}.json") for secret in secrets)
+        return tuple(one for one in files if one[0] in self._written or one[1].exists())
 
     def _write(self, name: str) -> str:
         """Put a Secret's certificate into its file; what is wrong with it."""
         try:
             chain, key = read_pair(self._secrets.get(self._namespace, name))
         except BadCertificate as bad:
-            log.error("Secret %s/%s: %s", self._namespace, name, bad)
+            if self._told.get(name) != str(bad):
+                log.error("Secret %s/%s: %s", self._namespace, name, bad)
+            self._told[name] = str(bad)
             return str(bad)
+        self._told.pop(name, None)
         text = json.dumps({"resources": [_make_secret(name, chain, key)]})
         if self._written.get(name) != text:
             write_aside(self._folder / f"{name}.json", text)

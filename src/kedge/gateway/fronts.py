@@ -15,8 +15,8 @@ from typing import Any
 from kedge.api.scheme import CONFIG_MAP, GATEWAY_GROUP, HTTP_ROUTE, INGRESS, Kind
 from kedge.cluster.base import Cluster, EventType, Object
 from kedge.cluster.errors import NotFound
+from kedge.gateway.binding import is_bound_to, is_ours
 from kedge.gateway.members import Members
-from kedge.gateway.routes import is_bound_to, is_ours
 from kedge.lib.clock import SYSTEM_CLOCK, Clock
 from kedge.reconcile.controller import Controller, Key, Result
 from kedge.reconcile.informer import Informer

@@ -17,10 +17,13 @@ from kedge.gateway import ir
 from kedge.gateway.accesslog import AccessLog
 from kedge.gateway.activation import make_activation_clusters
 from kedge.gateway.activator import Activator
+from kedge.gateway.addresses import Addresses
 from kedge.gateway.admin import EnvoyAdmin
 from kedge.gateway.asking import AskingServer
-from kedge.gateway.certificates import Certificates
+from kedge.gateway.binding import is_ours
+from kedge.gateway.classstatus import ClassStatus
 from kedge.gateway.comparing import Comparer
+from kedge.gateway.conditions import Condition
 from kedge.gateway.demand import Demand
 from kedge.gateway.fleet import Fleet
 from kedge.gateway.fronts import Fronts
@@ -28,16 +31,14 @@ from kedge.gateway.inherited import Inheritance
 from kedge.gateway.inventory import BY_SERVICE, Inventory, RouteKey, ServiceKey, slice_keys
 from kedge.gateway.listeners import OUTSIDE_TLS, make_listeners
 from kedge.gateway.localendpoints import LocalEndpoints
-from kedge.gateway.members import Members
-from kedge.gateway.ownstatus import GatewayStatus
+from kedge.gateway.ownstatus import GatewayStatus, keep_looking
 from kedge.gateway.proxy import make_proxy_clusters
 from kedge.gateway.resource import CLUSTER, ENDPOINT, LISTENER, ROUTE, Resource, make_resource
-from kedge.gateway.routes import is_ours
+from kedge.gateway.served import ServedGateway
 from kedge.gateway.shadow import make_shadow_clusters
 from kedge.gateway.status import (
     ANSWERING,
     RESOLVED_REFS,
-    Condition,
     Reach,
     Standing,
     current_condition,
@@ -81,7 +82,6 @@ class Gateway:
     """Drives every Envoy that connects, and says on each HTTPRoute whether it is answered.
 
     Args:
-        certificates: for HTTPS; None where there is none.
         join: makes this one of several replicas; None where it is the only one.
 
     Attributes:
@@ -99,7 +99,6 @@ class Gateway:
         settings: GatewaySettings,
         clock: Clock = SYSTEM_CLOCK,
         *,
-        certificates: Certificates | None = None,
         join: Callable[[Activator], Fleet] | None = None,
     ) -> None:
         self.ready = asyncio.Event()
@@ -109,7 +108,7 @@ class Gateway:
         self.demand = Demand(self.admin, self.activator, clock)
         self.traffic = TrafficReader(self.admin)
         self.comparer = Comparer(clock)
-        self._certificates = certificates
+        self._served = ServedGateway(cluster, settings, clock)
         self.fleet = join(self.activator) if join is not None else None
         self._cluster = cluster
         self._settings = settings
@@ -119,11 +118,11 @@ class Gateway:
         self._slices = Informer(cluster, ENDPOINT_SLICE, clock=clock)
         self._slices.add_index(BY_SERVICE, slice_keys)
         self._informers = [self._routes, self._services, self._slices]
+        self._informers += self._served.informers
         self._inventory = Inventory(
-            self._routes, self._services, self._slices, settings.gateway, settings.inside
-        )
-        if certificates is not None:
-            self._informers += certificates.informers
+            self._routes, self._services, self._slices,
+            settings.gateway, self._served.bind, settings.inside,
+        )  # fmt: skip
         if self.fleet is not None:
             self._informers += self.fleet.watch.informers
         self._builder = TableBuilder(
@@ -164,29 +163,40 @@ class Gateway:
             group.create_task(self._collect())
             group.create_task(self._publish())
             group.create_task(self._statuses.run())
-            if self.fleet is not None:
-                self._start_writers(group, self.fleet.members)
+            self._start_writers(group)
             if self._settings.access_log is not None:
                 access_log = AccessLog(
                     self._settings.access_log, self._settings.admin_socket, clock=self._clock
                 )
                 group.create_task(access_log.run())
 
-    def _start_writers(self, group: asyncio.TaskGroup, members: Members) -> None:
+    def _start_writers(self, group: asyncio.TaskGroup) -> None:
         """What writes what only one replica needs to write, besides the routes' status."""
-        cluster, clock = self._cluster, self._clock
-        fronts = Fronts(cluster, members, self._settings, self._routes, clock)
-        for informer in fronts.informers:
+        cluster, settings, clock = self._cluster, self._settings, self._clock
+        own = GatewayStatus(
+            cluster, self._served, Addresses(cluster, settings, clock),
+            self._inventory.routes.values, clock,
+        )  # fmt: skip
+        informers = [*own.informers]
+        group.create_task(keep_looking("Gateway", own.look, self._writes, clock))
+        # Who serves one namespace alone may not read what belongs to none.
+        if not settings.served_namespace:
+            classes = ClassStatus(cluster, settings.gateway, clock)
+            informers += classes.informers
+            group.create_task(keep_looking("GatewayClass", classes.look, self._writes, clock))
+        if self.fleet is not None:
+            fronts = Fronts(cluster, self.fleet.members, settings, self._routes, clock)
+            informers += fronts.informers
+            group.create_task(fronts.run())
+            endpoints = LocalEndpoints(
+                cluster, self.fleet.members, self._services, self._slices, clock
+            )
+            group.create_task(endpoints.run())
+        for informer in informers:
             group.create_task(informer.run())
-        group.create_task(fronts.run())
-        endpoints = LocalEndpoints(cluster, members, self._services, self._slices, clock)
-        group.create_task(endpoints.run())
-        if self._certificates is not None:
-            status = GatewayStatus(cluster, self._certificates, members, self._our_routes, clock)
-            group.create_task(status.run())
 
-    def _our_routes(self) -> Iterable[Object]:
-        return (one for one in self._routes.list() if is_ours(one, self._settings.gateway))
+    def _writes(self) -> bool:
+        return self.fleet is None or self.fleet.members.writes
 
     async def _serve_activation(self) -> None:
         """Answer Envoy's questions; not before it is known what is in pods already."""
@@ -269,6 +279,10 @@ class Gateway:
         self._dirty_routes.add(_key(obj))
         self._kick.set()
 
+    def _on_binding(self, namespace: str) -> None:
+        self._dirty_routes.update(_key(one) for one in self._routes.list(namespace or None))
+        self._kick.set()
+
     def _on_service(self, type: EventType, obj: Object, old: Object | None) -> None:
         self._dirty_services.add(_key(obj))
         self._kick.set()
@@ -337,9 +351,10 @@ class Gateway:
 
     async def _prepare(self) -> None:
         """What hardly changes while we run."""
-        if self._certificates is not None:
-            self._certificates.follow()
-            self._certificates.on_change(self._update_listeners)
+        self._served.on_change(self._on_binding)
+        self._served.follow()
+        if self._served.certificates is not None:
+            self._served.certificates.on_change(self._update_listeners)
         self._update_listeners()
         clusters = make_activation_clusters(self._settings.activation_socket)
         clusters += make_shadow_clusters(self._settings.compare_socket)
@@ -350,7 +365,8 @@ class Gateway:
         self._changed.set()
 
     def _update_listeners(self) -> None:
-        chains = self._certificates.chains if self._certificates is not None else ()
+        certificates = self._served.certificates
+        chains = certificates.chains if certificates is not None else ()
         made = make_listeners(self._settings, chains)
         gone = {OUTSIDE_TLS} - {one.name for one in made}
         self.server.update(LISTENER, [make_resource(one.name, one) for one in made], gone)
@@ -493,9 +509,7 @@ class Gateway:
                 return Result(requeue_after=left)
         else:
             self._waiting.pop(key, None)
-        status = make_status(
-            route, self._settings.gateway, compiled.generation, conditions, self._clock.now()
-        )
+        status = make_status(route, self._settings.gateway, compiled, conditions, self._clock.now())
         if status != route.get("status"):
             written = await self._cluster.replace_status(HTTP_ROUTE, {**route, "status": status})
             self._routes.note_write(written)

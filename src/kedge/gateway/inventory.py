@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from kedge.cluster.base import Object
-from kedge.gateway.ir import Cluster, CompiledRoute, Endpoints
+from kedge.gateway.binding import is_ours
+from kedge.gateway.ir import Binding, Cluster, CompiledRoute, Endpoints
 from kedge.gateway.routes import (
     Services,
     compile_endpoints,
     compile_route,
-    is_bound_to,
-    is_ours,
     referenced_services,
 )
 from kedge.reconcile.informer import Informer
@@ -40,6 +39,7 @@ class Inventory:
 
     Args:
         gateway: `namespace/name` of the Gateway whose routes are read.
+        bind: says what its listeners make of a route.
         inside: its listener that only pods reach, if there is one.
     """
 
@@ -49,6 +49,7 @@ class Inventory:
         services: Informer,
         slices: Informer,
         gateway: str,
+        bind: Callable[[Object], Binding],
         inside: str = "",
     ) -> None:
         self.routes: dict[RouteKey, CompiledRoute] = {}
@@ -60,6 +61,7 @@ class Inventory:
         self._references: dict[RouteKey, set[ServiceKey]] = {}
         self._informers = (routes, services, slices)
         self._gateway = gateway
+        self._bind = bind
         self._inside = inside
 
     def users(self, cluster: str) -> Iterable[RouteKey]:
@@ -86,8 +88,9 @@ class Inventory:
             self._drop(old)
             del self.routes[key]
             return True
-        inside = is_bound_to(obj, self._gateway, self._inside)
-        compiled = compile_route(obj, self._find_service, inside=inside)
+        binding = self._bind(obj)
+        inside = bool(self._inside) and binding.listeners == (self._inside,)
+        compiled = compile_route(obj, self._find_service, binding, inside=inside)
         if compiled == old:
             return False
         self.routes[key] = compiled

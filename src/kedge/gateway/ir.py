@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class MatchKind(StrEnum):
@@ -204,6 +205,28 @@ class Problem:
     message: str
 
 
+class Reference(NamedTuple):
+    """What a route's parentRef says beside the Gateway's name."""
+
+    section: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """Where a route is bound.
+
+    Attributes:
+        listeners: names of those that take it.
+        hostnames: for which hosts; empty for any.
+        refused: references of it that no listener takes, and why.
+    """
+
+    listeners: tuple[str, ...] = ()
+    hostnames: tuple[str, ...] = ()
+    refused: tuple[tuple[Reference, Problem], ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class CompiledRoute:
     """One HTTPRoute, read.
@@ -214,6 +237,7 @@ class CompiledRoute:
         routes: most specific first.
         signature: equal for equal routes, whatever the HTTPRoute and its hosts are called.
         created: creation timestamp; the older of two equal rules wins.
+        binding: what the Gateway's listeners make of it.
     """
 
     namespace: str
@@ -224,6 +248,7 @@ class CompiledRoute:
     routes: tuple[Route, ...]
     clusters: tuple[Cluster, ...]
     problems: tuple[Problem, ...] = ()
+    binding: Binding = Binding()
     signature: int = field(init=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -15,6 +15,7 @@ Envoy they are commands.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from envoy.config.listener.v3 import listener_pb2
@@ -114,7 +115,7 @@ def _make_tls_listener(
         context = tls_pb2.DownstreamTlsContext(
             common_tls_context={
                 "alpn_protocols": ["h2", "http/1.1"],
-                "tls_certificate_sds_secret_configs": [_make_watch(chain)],
+                "tls_certificate_sds_secret_configs": [_make_watch(*one) for one in chain.files],
             }
         )
         listener.filter_chains.add(
@@ -126,10 +127,10 @@ def _make_tls_listener(
     return listener
 
 
-def _make_watch(chain: Chain) -> dict[str, Any]:
+def _make_watch(secret: str, file: Path) -> dict[str, Any]:
     """Envoy reads the certificate from its file, and again when the file is replaced."""
-    source = {"path_config_source": {"path": str(chain.file)}, "resource_api_version": "V3"}
-    return {"name": chain.secret, "sds_config": source}
+    source = {"path_config_source": {"path": str(file)}, "resource_api_version": "V3"}
+    return {"name": secret, "sds_config": source}
 
 
 def _make_address(host: str, port: int) -> dict[str, Any]:

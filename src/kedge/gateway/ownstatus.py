@@ -1,102 +1,109 @@
-"""What the status of Kedge's Gateway says: which listeners can be used, and by how many routes."""
+"""What the status of Kedge's Gateway says: where it is reached, which of its listeners can be used,
+and by how many routes."""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
 from typing import Any
 
 from kedge.api.scheme import GATEWAY, GATEWAY_GROUP, HTTP_ROUTE
 from kedge.cluster.base import Cluster, Object
 from kedge.cluster.errors import ApiError
-from kedge.gateway.certificates import Certificates, Wanted
-from kedge.gateway.members import Members
-from kedge.gateway.routes import parent_refs
-from kedge.lib.clock import SYSTEM_CLOCK, Clock, format_time
+from kedge.gateway.addresses import Addresses, Whereabouts
+from kedge.gateway.binding import SERVED_PROTOCOLS, is_http_route, takes_http_routes
+from kedge.gateway.certificates import Reason, Wanted
+from kedge.gateway.conditions import Condition, write_conditions
+from kedge.gateway.ir import CompiledRoute
+from kedge.gateway.served import ServedGateway
+from kedge.lib.clock import SYSTEM_CLOCK, Clock
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 10.0
 _KINDS = [{"group": GATEWAY_GROUP, "kind": HTTP_ROUTE.kind}]
-_SERVED = ("HTTP", "HTTPS")
 
 
-def count_attached(gateway: Object, routes: Iterable[Object]) -> Counter[str]:
-    """How many routes use each listener; the routes are all of this Gateway."""
-    names = [str(one["name"]) for one in gateway["spec"].get("listeners") or ()]
-    found: Counter[str] = Counter()
-    for route in routes:
-        sections = {ref.get("sectionName") for ref in parent_refs(route)}
-        found.update(name for name in names if None in sections or name in sections)
-    return found
+def count_attached(routes: Iterable[CompiledRoute]) -> Counter[str]:
+    """How many routes use each listener."""
+    return Counter(name for route in routes for name in route.binding.listeners)
 
 
 def make_gateway_status(
-    gateway: Object, wanted: Iterable[Wanted], attached: Counter[str], now: datetime
+    gateway: Object,
+    wanted: Iterable[Wanted],
+    attached: Counter[str],
+    where: Whereabouts | None,
+    now: datetime,
 ) -> dict[str, Any]:
-    """The whole new status; what others wrote of it stays."""
+    """The whole new status; what others wrote of it stays, and where the Gateway is reached stays
+    as it is while that is not known."""
     status = dict(gateway.get("status") or {})
     generation = gateway["metadata"].get("generation", 0)
-    problems = {one.listener: one.problem for one in wanted}
+    with_tls = {one.listener: one for one in wanted}
     before = {one["name"]: one.get("conditions") or [] for one in status.get("listeners") or ()}
-
-    def condition(
-        type: str, reason: str, message: str, known: Iterable[dict[str, Any]], *, good: bool = True
-    ) -> dict[str, Any]:
-        value = "True" if good else "False"
-        old = next((one for one in known if one["type"] == type), {})
-        same = old.get("status") == value
-        return {
-            "type": type,
-            "status": value,
-            "reason": reason,
-            "message": message,
-            "observedGeneration": generation,
-            "lastTransitionTime": old["lastTransitionTime"] if same else format_time(now),
-        }
-
-    def listener(declared: dict[str, Any]) -> dict[str, Any]:
-        name = declared["name"]
-        known = before.get(name, [])
-        reason, message = problems.get(name, ("", ""))
-        served = declared.get("protocol") in _SERVED
-        refused = "" if served else f"Protocol {declared.get('protocol')} is not served."
-        bad = refused or message
-        return {
-            "name": name,
-            "attachedRoutes": attached[name],
-            "supportedKinds": _KINDS,
-            "conditions": [
-                condition(
-                    "Accepted", "UnsupportedProtocol" if refused else "Accepted", refused, known,
-                    good=served,
-                ),
-                condition(
-                    "ResolvedRefs", reason or "ResolvedRefs", message, known, good=not reason
-                ),
-                condition(
-                    "Programmed", "Invalid" if bad else "Programmed", bad, known, good=not bad
-                ),
-            ],
-        }  # fmt: skip
-
-    told = status.get("conditions") or []
-    ours = [
-        condition("Accepted", "Accepted", "Kedge's gateway serves it.", told),
-        condition("Programmed", "Programmed", "Its listeners that can be served are.", told),
-    ]
-    types = {one["type"] for one in ours}
+    if where is not None:
+        status.pop("addresses", None)
+        if where.addresses:
+            status["addresses"] = [dict(one) for one in where.addresses]
+    told = _judge_gateway(where.missing if where is not None else "")
     return {
         **status,
-        "conditions": [*(one for one in told if one["type"] not in types), *ours],
-        "listeners": [listener(one) for one in gateway["spec"].get("listeners") or ()],
+        "conditions": write_conditions(told, generation, status.get("conditions") or [], now),
+        "listeners": [
+            {
+                "name": one["name"],
+                "attachedRoutes": attached[one["name"]],
+                "supportedKinds": _KINDS if takes_http_routes(one) else [],
+                "conditions": write_conditions(
+                    _judge_listener(one, with_tls.get(one["name"])),
+                    generation,
+                    before.get(one["name"], []),
+                    now,
+                ),
+            }
+            for one in gateway["spec"].get("listeners") or ()
+        ],
     }
 
 
+def _judge_gateway(missing: str) -> list[Condition]:
+    if missing:
+        programmed = Condition("Programmed", False, "AddressNotAssigned", missing)
+    else:
+        message = "Its listeners that can be served are."
+        programmed = Condition("Programmed", True, "Programmed", message)
+    return [Condition("Accepted", True, "Accepted", "Kedge's gateway serves it."), programmed]
+
+
+def _judge_listener(declared: Object, tls: Wanted | None) -> list[Condition]:
+    protocol = declared.get("protocol")
+    served = protocol in SERVED_PROTOCOLS and (tls is not None or protocol != "HTTPS")
+    refused = "" if served else f"Protocol {protocol} is not served."
+    problems = [*_judge_kinds(declared), *(tls.problems if tls is not None else ())]
+    # With one good certificate of several it is served.
+    unusable = tls is not None and not tls.served
+    message = " ".join(text for _, text in problems)
+    reason = problems[0][0] if problems else "ResolvedRefs"
+    bad = refused or (message if unusable else "")
+    accepted = "Accepted" if served else "UnsupportedProtocol"
+    return [
+        Condition("Accepted", served, accepted, refused),
+        Condition("ResolvedRefs", not problems, reason, message),
+        Condition("Programmed", not bad, "Invalid" if bad else "Programmed", bad),
+    ]
+
+
+def _judge_kinds(declared: Object) -> list[Reason]:
+    kinds = (declared.get("allowedRoutes") or {}).get("kinds") or ()
+    others = ", ".join(str(kind.get("kind")) for kind in kinds if not is_http_route(kind))
+    return [("InvalidRouteKinds", f"Of kind {others} no routes are served.")] if others else []
+
+
 class GatewayStatus:
-    """Writes it when it changed, if we are the replica that writes.
+    """Writes it when it changed.
 
     Args:
         routes: gives the routes of the Gateway.
@@ -105,34 +112,51 @@ class GatewayStatus:
     def __init__(
         self,
         cluster: Cluster,
-        certificates: Certificates,
-        members: Members,
-        routes: Callable[[], Iterable[Object]],
+        served: ServedGateway,
+        addresses: Addresses,
+        routes: Callable[[], Iterable[CompiledRoute]],
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._cluster = cluster
-        self._certificates = certificates
-        self._members = members
+        self._served = served
+        self._addresses = addresses
         self._routes = routes
         self._clock = clock
-
-    async def run(self) -> None:
-        """Until cancelled."""
-        while True:
-            try:
-                await self.look()
-            except (ApiError, OSError) as error:
-                log.info("status of the Gateway: %s", error)
-            await self._clock.sleep(LOOK_SECONDS)
+        self.informers = addresses.informers
 
     async def look(self) -> None:
         """Write the status once, if it says something else now."""
-        gateway = self._certificates.gateway
-        if gateway is None or not self._members.writes:
+        gateway = self._served.object
+        if gateway is None:
             return
-        attached = count_attached(gateway, self._routes())
+        certificates = self._served.certificates
         status = make_gateway_status(
-            gateway, self._certificates.wanted, attached, self._clock.now()
+            gateway,
+            certificates.wanted if certificates is not None else (),
+            count_attached(self._routes()),
+            self._addresses.find(),
+            self._clock.now(),
         )
         if status != gateway.get("status"):
             await self._cluster.replace_status(GATEWAY, {**gateway, "status": status})
+
+
+async def keep_looking(
+    what: str,
+    look: Callable[[], Awaitable[None]],
+    writes: Callable[[], bool],
+    clock: Clock = SYSTEM_CLOCK,
+) -> None:
+    """Look again and again, if we are the replica that writes; what keeps it from being written is
+    logged when it begins and when it becomes another."""
+    told = ""
+    while True:
+        try:
+            if writes():
+                await look()
+            told = ""
+        except (ApiError, OSError) as error:
+            if str(error) != told:
+                log.info("status of the %s: %s", what, error)
+            told = str(error)
+        await clock.sleep(LOOK_SECONDS)

@@ -17,6 +17,7 @@ from kedge.cluster.base import Object
 from kedge.gateway.ir import (
     MILLION,
     Backend,
+    Binding,
     Cluster,
     CompiledRoute,
     Endpoint,
@@ -71,26 +72,6 @@ class _Refused(Exception):
         self.reason = reason
 
 
-def is_ours(route: Object, gateway: str) -> bool:
-    """Whether the HTTPRoute names the Gateway `namespace/name` as a parent."""
-    return any(_names_gateway(ref, route, gateway) for ref in parent_refs(route))
-
-
-def is_bound_to(route: Object, gateway: str, section: str) -> bool:
-    """Whether the HTTPRoute is for that one listener of the Gateway, and for none besides."""
-    refs = [ref for ref in parent_refs(route) if _names_gateway(ref, route, gateway)]
-    return bool(section and refs) and all(ref.get("sectionName") == section for ref in refs)
-
-
-def parent_refs(route: Object) -> list[dict[str, Any]]:
-    return route.get("spec", {}).get("parentRefs") or []
-
-
-def _names_gateway(ref: Mapping[str, Any], route: Object, gateway: str) -> bool:
-    namespace = ref.get("namespace") or route["metadata"].get("namespace", "")
-    return ref.get("kind", "Gateway") == "Gateway" and f"{namespace}/{ref.get('name')}" == gateway
-
-
 def referenced_services(route: Object) -> set[tuple[str, str]]:
     """`(namespace, name)` of every Service that the HTTPRoute sends to or mirrors to."""
     namespace = route["metadata"].get("namespace", "")
@@ -103,22 +84,26 @@ def referenced_services(route: Object) -> set[tuple[str, str]]:
     return found
 
 
-def compile_route(route: Object, services: Services, *, inside: bool = False) -> CompiledRoute:
+def compile_route(
+    route: Object, services: Services, binding: Binding, *, inside: bool = False
+) -> CompiledRoute:
     """One HTTPRoute in the intermediate form, with what is wrong with it.
 
     Args:
+        binding: what the Gateway's listeners make of it.
         inside: only pods may use it.
     """
-    return _Compiler(route, services, inside).compile()
+    return _Compiler(route, services, binding, inside).compile()
 
 
 class _Compiler:
     """Reads one HTTPRoute; collects the clusters it uses and the problems it has."""
 
-    def __init__(self, route: Object, services: Services, inside: bool) -> None:
+    def __init__(self, route: Object, services: Services, binding: Binding, inside: bool) -> None:
         metadata = route["metadata"]
         self._route = route
         self._services = services
+        self._binding = binding
         self._inside = inside
         self._namespace: str = metadata.get("namespace", "")
         self._name: str = metadata["name"]
@@ -128,8 +113,12 @@ class _Compiler:
 
     def compile(self) -> CompiledRoute:
         metadata, spec = self._route["metadata"], self._route.get("spec", {})
+        binding = self._binding
         try:
-            hostnames = tuple(_parse_hostname(host) for host in spec.get("hostnames") or ())
+            if not binding.listeners:
+                _, problem = binding.refused[0]
+                raise _Refused(problem.message, problem.reason)
+            hostnames = tuple(_parse_hostname(host) for host in binding.hostnames)
             rules = spec.get("rules") or [{}]
             routes = tuple(
                 sorted((route for rule in rules for route in self._rule(rule)), key=_precedence)
@@ -147,6 +136,7 @@ class _Compiler:
             routes=routes,
             clusters=tuple(self._clusters.values()),
             problems=tuple(self._problems),
+            binding=binding,
         )
 
     def _rule(self, rule: Mapping[str, Any]) -> list[Route]:

@@ -14,9 +14,9 @@ from enum import StrEnum
 from typing import Any
 
 from kedge.cluster.base import Object
-from kedge.gateway.ir import CompiledRoute
-from kedge.gateway.routes import parent_refs
-from kedge.lib.clock import format_time
+from kedge.gateway.binding import names_gateway, parent_refs, read_reference
+from kedge.gateway.conditions import Condition, find_condition, write_condition
+from kedge.gateway.ir import CompiledRoute, Problem
 
 CONTROLLER = "kedge.dev/gateway"
 ACCEPTED = "Accepted"
@@ -41,12 +41,7 @@ class Standing:
     cause: str = ""
 
 
-@dataclass(frozen=True)
-class Condition:
-    type: str
-    status: bool
-    reason: str
-    message: str
+_NOT_ACCEPTED = Condition(ANSWERING, False, "NotAccepted", "The route is not accepted.")
 
 
 def judge(
@@ -93,7 +88,7 @@ def _answering(
     obstacle: str,
 ) -> Condition:
     if not _accepted(compiled, refusal).status:
-        return Condition(ANSWERING, False, "NotAccepted", "The route is not accepted.")
+        return _NOT_ACCEPTED
     clusters = {b.cluster for route in compiled.routes for b in route.backends if b.weight > 0}
     if not clusters:
         return Condition(ANSWERING, False, "NoBackends", "The route has no backend.")
@@ -125,60 +120,51 @@ def _title(cluster: str) -> str:
 
 
 def current_condition(route: Object, type: str) -> dict[str, Any] | None:
-    """What the route's status says now, by us."""
-    for parent in (route.get("status") or {}).get("parents") or ():
-        if parent.get("controllerName") == CONTROLLER:
-            for condition in parent.get("conditions") or ():
-                if condition["type"] == type:
-                    return dict(condition)
-    return None
+    """What the route's status says now, by us; of several parents the best that is said."""
+    found = [
+        dict(condition)
+        for parent in (route.get("status") or {}).get("parents") or ()
+        if parent.get("controllerName") == CONTROLLER
+        for condition in parent.get("conditions") or ()
+        if condition["type"] == type
+    ]
+    best = (one for one in found if one["status"] == "True")
+    return next(best, found[0] if found else None)
 
 
 def make_status(
-    route: Object, gateway: str, generation: int, conditions: list[Condition], now: datetime
+    route: Object, gateway: str, compiled: CompiledRoute, conditions: list[Condition], now: datetime
 ) -> dict[str, Any]:
     """The route's whole new status: our parents anew, everybody else's as they are."""
     status = dict(route.get("status") or {})
     parents = status.get("parents") or []
-    mine = [
-        {
-            "parentRef": ref,
-            "controllerName": CONTROLLER,
-            "conditions": [
-                _make_condition(condition, generation, _find(parents, ref, condition.type), now)
-                for condition in conditions
-            ],
-        }
-        for ref in parent_refs(route)
-        if _full_name(ref, route) == gateway
-    ]
+    refused = dict(compiled.binding.refused)
+    mine = []
+    for ref in parent_refs(route):
+        if names_gateway(ref, route, gateway):
+            problem = refused.get(read_reference(ref))
+            told = _refuse(conditions, problem) if problem else conditions
+            known = _find(parents, ref)
+            written = [
+                write_condition(one, compiled.generation, find_condition(known, one.type), now)
+                for one in told
+            ]
+            mine.append({"parentRef": ref, "controllerName": CONTROLLER, "conditions": written})
     others = [parent for parent in parents if parent.get("controllerName") != CONTROLLER]
     return {**status, "parents": others + mine}
 
 
-def _full_name(ref: dict[str, Any], route: Object) -> str:
-    return f"{ref.get('namespace') or route['metadata'].get('namespace', '')}/{ref.get('name')}"
+def _refuse(conditions: list[Condition], problem: Problem) -> list[Condition]:
+    """What is said of a reference that no listener takes."""
+    told = {
+        ACCEPTED: Condition(ACCEPTED, False, problem.reason, problem.message),
+        ANSWERING: _NOT_ACCEPTED,
+    }
+    return [told.get(one.type, one) for one in conditions]
 
 
-def _find(parents: list[dict[str, Any]], ref: dict[str, Any], type: str) -> dict[str, Any]:
+def _find(parents: list[dict[str, Any]], ref: dict[str, Any]) -> list[dict[str, Any]]:
     for parent in parents:
         if parent.get("controllerName") == CONTROLLER and parent.get("parentRef") == ref:
-            for condition in parent.get("conditions") or ():
-                if condition["type"] == type:
-                    return dict(condition)
-    return {}
-
-
-def _make_condition(
-    condition: Condition, generation: int, old: dict[str, Any], now: datetime
-) -> dict[str, Any]:
-    status = "True" if condition.status else "False"
-    same = old.get("status") == status
-    return {
-        "type": condition.type,
-        "status": status,
-        "reason": condition.reason,
-        "message": condition.message,
-        "observedGeneration": generation,
-        "lastTransitionTime": old["lastTransitionTime"] if same else format_time(now),
-    }
+            return parent.get("conditions") or []
+    return []

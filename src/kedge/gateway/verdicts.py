@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from kedge.gateway.conditions import Condition
 from kedge.gateway.inventory import RouteKey
 from kedge.gateway.peers import Line
 from kedge.gateway.peerwire import Verdict, Verdicts
-from kedge.gateway.status import ANSWERING, Condition
+from kedge.gateway.status import ANSWERING
 
 PATIENCE_SECONDS = 30.0
 """A replica that is ready but was not reached for so long is not waited for any more: its status

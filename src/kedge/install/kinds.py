@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kedge.api import scheme
-from kedge.api.scheme import GATEWAY_GROUP, Kind
+from kedge.api.scheme import Kind
 
 _RBAC = "lightkube.models.rbac_v1"
 _RBAC_GROUP = "rbac.authorization.k8s.io"
@@ -36,10 +36,6 @@ VALIDATING_WEBHOOK = Kind(
     "validatingwebhookconfigurations",
     "lightkube.models.admissionregistration_v1:ValidatingWebhookConfiguration", namespaced=False,
 )  # fmt: skip
-GATEWAY_CLASS = Kind(
-    GATEWAY_GROUP, "v1", "GatewayClass", "gatewayclasses",
-    "kedge.api.gateway.types:GatewayClass", namespaced=False, short_names=("gc",), status=True,
-)  # fmt: skip
 STORAGE_CLASS = Kind(
     "storage.k8s.io", "v1", "StorageClass", "storageclasses",
     "lightkube.models.storage_v1:StorageClass", namespaced=False,
@@ -52,7 +48,7 @@ ACCESS_REVIEW = Kind(
 INSTALLED: tuple[Kind, ...] = (
     scheme.NAMESPACE, CUSTOM_RESOURCE_DEFINITION, scheme.SERVICE_ACCOUNT, CLUSTER_ROLE,
     CLUSTER_ROLE_BINDING, ROLE, ROLE_BINDING, scheme.CONFIG_MAP, scheme.SECRET,
-    scheme.CLUSTER_STORAGE_CONTAINER, scheme.CLUSTER_SERVING_RUNTIME, GATEWAY_CLASS,
+    scheme.CLUSTER_STORAGE_CONTAINER, scheme.CLUSTER_SERVING_RUNTIME, scheme.GATEWAY_CLASS,
     scheme.GATEWAY, scheme.SERVICE, NETWORK_POLICY, POD_DISRUPTION_BUDGET, scheme.DEPLOYMENT,
     VALIDATING_WEBHOOK,
 )  # fmt: skip

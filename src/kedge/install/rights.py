@@ -24,6 +24,14 @@ GATEWAY_RULES: tuple[Rule, ...] = (
 )
 """`kedge gateway`, in the namespaces that are served."""
 
+GATEWAY_CLUSTER_RULES: tuple[Rule, ...] = (
+    # Which of them a listener of the Gateway takes routes from may go by their labels.
+    Rule("", ("namespaces",), _WATCH),
+    Rule(GATEWAY_GROUP, ("gatewayclasses",), _WATCH),
+    Rule(GATEWAY_GROUP, ("gatewayclasses/status",), ("update",)),
+)
+"""`kedge gateway`, where it serves all namespaces; it does without where it serves one."""
+
 GATEWAY_HOME_RULES: tuple[Rule, ...] = (
     Rule(GATEWAY_GROUP, ("gateways",), _WATCH),
     Rule(GATEWAY_GROUP, ("gateways/status",), ("update",)),
@@ -42,6 +50,9 @@ GATEWAY_HOME_RULES: tuple[Rule, ...] = (
 NARROW_HOME_RULES: tuple[Rule, ...] = (Rule("", ("secrets",), ("get",)),)
 """What the rights in the whole cluster hold for the installation's own namespace, too, and must be
 said where there are none: the token and the certificate are read again."""
+
+GATEWAY_NARROW_RULES: tuple[Rule, ...] = (Rule("", ("services",), _WATCH, (names.GATEWAY,)),)
+"""The same for `kedge gateway`: where it is reached from outside."""
 
 NODE_RULES: tuple[Rule, ...] = (
     Rule("", ("nodes",), ("create", "get", "patch")),

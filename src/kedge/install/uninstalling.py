@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from kedge.api.scheme import (
     DEPLOYMENT,
+    GATEWAY_CLASS,
     GATEWAY_GROUP,
     HTTP_ROUTE,
     INFERENCE_SERVICE,
@@ -25,7 +26,6 @@ from kedge.install import names
 from kedge.install.installing import list_installed
 from kedge.install.kinds import (
     CUSTOM_RESOURCE_DEFINITION,
-    GATEWAY_CLASS,
     INSTALLED,
     VALIDATING_WEBHOOK,
 )

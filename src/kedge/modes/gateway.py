@@ -21,7 +21,6 @@ from kedge.cluster.base import Cluster
 from kedge.cluster.kubernetes import KubernetesCluster
 from kedge.cluster.narrowed import NarrowedCluster
 from kedge.gateway.bootstrap import make_bootstrap
-from kedge.gateway.certificates import Certificates
 from kedge.gateway.fleet import Fleet
 from kedge.gateway.gateway import Gateway
 from kedge.gateway.leaving import Leaving
@@ -91,6 +90,8 @@ class SideSettings:
             inside=LOCAL_LISTENER,
             metrics_port=self.envoy_metrics_port,
             gateway=f"{self.namespace}/{GATEWAY}",
+            service=f"{self.namespace}/{GATEWAY}",
+            served_namespace=self.watch_namespace,
             cluster_domain=self.cluster_domain,
         )
 
@@ -152,7 +153,6 @@ def _make_gateway(cluster: Cluster, settings: SideSettings, watch: MemberWatch) 
     return Gateway(
         NarrowedCluster(cluster, served) if served else cluster,
         seen,
-        certificates=Certificates(cluster, seen.gateway, seen.tls_folder),
         join=lambda activator: Fleet(watch, activator, place, token=token),
     )
 

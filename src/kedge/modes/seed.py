@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from kedge.api.scheme import CONFIG_MAP, GATEWAY, kind_of
+from kedge.api.scheme import CONFIG_MAP, GATEWAY, GATEWAY_CLASS, kind_of
 from kedge.cluster.base import Cluster, Object
 from kedge.cluster.errors import NotFound
+from kedge.install import names
 from kedge.install.manifests import shipped
 from kedge.settings.local import LocalSettings
 from kedge.settings.serving import CONFIG_MAP_NAME
@@ -26,8 +27,19 @@ async def seed(cluster: Cluster, settings: LocalSettings) -> None:
             kind = kind_of(obj)
             assert kind is not None, f"a shipped manifest is of an unknown kind: {obj['kind']}"
             await cluster.apply(kind, obj)
+    await cluster.apply(GATEWAY_CLASS, make_gateway_class())
     await cluster.apply(GATEWAY, make_gateway(settings))
     await _configure(cluster, settings)
+
+
+def make_gateway_class() -> Object:
+    """The one that the Gateway names."""
+    return {
+        "apiVersion": GATEWAY_CLASS.api_version,
+        "kind": GATEWAY_CLASS.kind,
+        "metadata": {"name": names.GATEWAY_CLASS},
+        "spec": {"controllerName": names.GATEWAY_CONTROLLER},
+    }
 
 
 def make_gateway(settings: LocalSettings) -> Object:
@@ -38,11 +50,13 @@ def make_gateway(settings: LocalSettings) -> Object:
         "protocol": "HTTP",
         "allowedRoutes": {"namespaces": {"from": "All"}},
     }
+    # Services that are only for the cluster are bound to it; here they are answered like any other.
+    local = {**listener, "name": names.LOCAL_LISTENER, "port": settings.proxy_port}
     return {
         "apiVersion": GATEWAY.api_version,
         "kind": GATEWAY.kind,
-        "metadata": {"name": "kedge-gateway", "namespace": settings.namespace},
-        "spec": {"gatewayClassName": "kedge", "listeners": [listener]},
+        "metadata": {"name": names.GATEWAY, "namespace": settings.namespace},
+        "spec": {"gatewayClassName": names.GATEWAY_CLASS, "listeners": [listener, local]},
     }
 
 

@@ -36,6 +36,10 @@ class GatewaySettings:
         service_metrics: where Envoy's own cluster of the API has the metrics of services; they are
             then at `/metrics`, and Envoy's at `/metrics/envoy`.
         gateway: `namespace/name` of the Gateway whose HTTPRoutes are served.
+        service: `namespace/name` of the Service that leads clients to it; empty where they reach
+            its listeners themselves.
+        served_namespace: the only one whose routes are served, and nothing may be read that belongs
+            to no namespace; empty for all.
         cluster_domain: domain of in-cluster names, `{svc}.{ns}.svc.{cluster_domain}`.
         away_seconds: how long Envoy may be gone before routes are said to answer no more; an Envoy
             that is restarted at once is back before anybody could act on the news.
@@ -55,6 +59,8 @@ class GatewaySettings:
     metrics_port: int | None = None
     service_metrics: str = ""
     gateway: str = "kedge/kedge-gateway"
+    service: str = ""
+    served_namespace: str = ""
     cluster_domain: str = "cluster.local"
     away_seconds: float = 3.0
     settle_seconds: float = 0.1

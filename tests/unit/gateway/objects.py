@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from kedge.cluster.base import Object
-from kedge.gateway.ir import CompiledRoute
+from kedge.gateway.binding import bind
+from kedge.gateway.ir import Binding, CompiledRoute
 from kedge.gateway.routes import compile_route
 
 Services = dict[tuple[str, str], Object]
@@ -70,11 +71,16 @@ def index_objects(objects: Iterable[Object]) -> tuple[Services, dict[str, list[O
     return services, slices
 
 
+def unbound(route: Object) -> Binding:
+    """What is made of a route where there is no Gateway."""
+    return bind(route, "kedge/kedge-gateway", None, lambda _: {})
+
+
 def compile_all(objects: Iterable[Object]) -> list[CompiledRoute]:
     objects = list(objects)
     services, _ = index_objects(objects)
     return [
-        compile_route(obj, lambda namespace, name: services.get((namespace, name)))
+        compile_route(obj, lambda namespace, name: services.get((namespace, name)), unbound(obj))
         for obj in objects
         if obj["kind"] == "HTTPRoute"
     ]

@@ -12,8 +12,13 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from kedge.api.scheme import GATEWAY, SECRET
+from kedge.cluster.local.admission import AdmitAll
+from kedge.cluster.local.cluster import LocalCluster
+from kedge.cluster.local.store import Store
 from kedge.gateway.certificates import (
     BadCertificate,
+    Certificates,
     Chain,
     Wanted,
     read_pair,
@@ -22,6 +27,7 @@ from kedge.gateway.certificates import (
 )
 from kedge.gateway.listeners import make_listeners
 from kedge.lib.certificates import Pair, make_authority, make_server_certificate
+from kedge.reconcile.informer import Informer
 from kedge.settings.gateway import GatewaySettings
 
 DAY = timedelta(days=1)
@@ -64,14 +70,25 @@ def test_listeners_name_hosts_and_secrets() -> None:
         )
     )
     assert found[:2] == [
-        Wanted("one", "", "wildcard"), Wanted("two", "*.example.com", "example"),
+        Wanted("one", "", ("wildcard",)), Wanted("two", "*.example.com", ("example",)),
     ]  # fmt: skip
-    assert [(one.listener, one.problem[0]) for one in found[2:]] == [
-        ("three", "HostnameConflict"),
-        ("four", "InvalidCertificateRef"),
-        ("five", "RefNotPermitted"),
-        ("six", "InvalidCertificateRef"),
+    assert [(one.listener, [reason for reason, _ in one.problems]) for one in found[2:]] == [
+        ("three", ["HostnameConflict"]),
+        ("four", ["InvalidCertificateRef"]),
+        ("five", ["RefNotPermitted"]),
+        ("six", ["InvalidCertificateRef"]),
     ]
+
+
+def test_a_listener_names_several_secrets() -> None:
+    listener = https("one", name="rsa")
+    listener["tls"]["certificateRefs"] += [
+        {"name": "ecdsa"}, {"name": "x", "namespace": "elsewhere"}, {"name": "rsa"},
+    ]  # fmt: skip
+    (found,) = read_wanted(make_gateway(listener))
+    assert found.secrets == ("rsa", "ecdsa")
+    ((reason, message),) = found.problems
+    assert (reason, message) == ("RefNotPermitted", "Secret elsewhere/x is not in namespace kedge.")
 
 
 def test_what_envoy_would_refuse_is_not_given_to_it() -> None:
@@ -115,9 +132,10 @@ def test_envoy_chooses_by_name_and_watches_the_files() -> None:
     )
     names = {one.name for one in make_listeners(settings)}
     assert "outside-tls" not in names
+    folder = settings.tls_folder
     chains = [
-        Chain("", "wildcard", settings.tls_folder / "wildcard.json"),
-        Chain("*.example.com", "example", settings.tls_folder / "example.json"),
+        Chain("", (("wildcard", folder / "wildcard.json"), ("ecdsa", folder / "ecdsa.json"))),
+        Chain("*.example.com", (("example", folder / "example.json"),)),
     ]
     made = next(one for one in make_listeners(settings, chains) if one.name == "outside-tls")
     assert made.address.socket_address.port_value == 8443
@@ -125,5 +143,77 @@ def test_envoy_chooses_by_name_and_watches_the_files() -> None:
     assert [list(one.filter_chain_match.server_names) for one in made.filter_chains] == [
         [], ["*.example.com"],
     ]  # fmt: skip
-    assert b"/run/kedge/tls/example.json" in made.filter_chains[1].SerializeToString()
+    several, one = (chain.SerializeToString() for chain in made.filter_chains)
+    assert b"/run/kedge/tls/wildcard.json" in several
+    assert b"/run/kedge/tls/ecdsa.json" in several
+    assert b"/run/kedge/tls/example.json" in one
     assert json.dumps("h2").encode().strip(b'"') in made.filter_chains[0].SerializeToString()
+
+
+class Served:
+    """A Gateway whose one listener names these Secrets, and what is made of them."""
+
+    def __init__(self, folder: Path, *names: str) -> None:
+        self.folder = folder
+        self.cluster = LocalCluster(Store(":memory:"), AdmitAll())
+        self.gateways = Informer(self.cluster, GATEWAY, namespace="kedge")
+        self.certificates = Certificates(self.cluster, self.gateways, "kedge/g", folder)
+        (self._secrets,) = self.certificates.informers
+        self._refs = [{"name": name} for name in names]
+
+    async def start(self) -> Served:
+        made = make_gateway(https("one"))
+        made["spec"]["listeners"][0]["tls"]["certificateRefs"] = self._refs
+        made |= {"apiVersion": GATEWAY.api_version, "kind": GATEWAY.kind}
+        made["spec"]["gatewayClassName"] = "kedge"
+        await self.cluster.create(GATEWAY, made)
+        await self.gateways._relist()
+        await self._secrets._relist()
+        self.certificates.follow()
+        return self
+
+    async def put(self, name: str, pair: Pair) -> None:
+        secret = make_secret(pair.certificate, pair.key)
+        secret["metadata"]["name"] = name
+        await self.cluster.apply(SECRET, {"apiVersion": "v1", "kind": "Secret", **secret})
+        await self._secrets._relist()
+
+    @property
+    def names(self) -> list[list[str]]:
+        return [[name for name, _ in chain.files] for chain in self.certificates.chains]
+
+    @property
+    def files(self) -> dict[str, int]:
+        return {path.stem: path.stat().st_ino for path in self.folder.iterdir()}
+
+
+async def test_good_certificates_are_served_beside_a_bad_one(tmp_path: Path) -> None:
+    it = await Served(tmp_path, "a", "b").start()
+    (told,) = it.certificates.wanted
+    assert (it.names, told.served, len(told.problems)) == ([], False, 2)
+    await it.put("b", make_pair("b.example.com"))
+    (told,) = it.certificates.wanted
+    assert (it.names, told.served) == ([["b"]], True)
+    ((reason, message),) = told.problems
+    assert reason == "InvalidCertificateRef"
+    assert message.startswith("Secret kedge/a: It does not exist")
+
+
+async def test_a_renewed_certificate_leaves_the_others_alone(tmp_path: Path) -> None:
+    it = await Served(tmp_path, "a", "b").start()
+    await it.put("a", make_pair("a.example.com"))
+    await it.put("b", make_pair("b.example.com"))
+    assert it.names == [["a", "b"]]
+    changes = []
+    it.certificates.on_change(lambda: changes.append(1))
+    before = it.files
+    await it.put("b", make_pair("b.example.com"))
+    after = it.files
+    assert (after["a"], after["b"] != before["b"]) == (before["a"], True)
+    # Envoy watches the file; no listener is sent to it.
+    assert changes == []
+    # A bad one takes neither away.
+    await it.put("b", Pair(make_pair("b.example.com").certificate, make_pair("x").key))
+    assert (it.names, it.files) == ([["a", "b"]], after)
+    (told,) = it.certificates.wanted
+    assert (told.served, len(told.problems)) == (True, 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.gateway.objects import make_http_route, make_rule, make_service, make_slice
+from tests.unit.gateway.objects import make_http_route, make_rule, make_service, make_slice, unbound
 
 from kedge.api.scheme import ENDPOINT_SLICE, HTTP_ROUTE, SERVICE
 from kedge.cluster.base import Object
@@ -23,7 +23,7 @@ class Objects:
         }
         routes, services, slices = self._informers.values()
         slices.add_index(BY_SERVICE, slice_keys)
-        self.inventory = Inventory(routes, services, slices, "kedge/kedge-gateway")
+        self.inventory = Inventory(routes, services, slices, "kedge/kedge-gateway", unbound)
 
     async def sync(self) -> Objects:
         for informer in self._informers.values():

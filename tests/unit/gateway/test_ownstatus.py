@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from tests.unit.gateway.objects import make_http_route, make_rule
 
+from kedge.cluster.errors import Forbidden
+from kedge.gateway.addresses import Whereabouts
 from kedge.gateway.certificates import Wanted
-from kedge.gateway.ownstatus import count_attached, make_gateway_status
+from kedge.gateway.ir import Binding
+from kedge.gateway.ownstatus import (
+    LOOK_SECONDS,
+    count_attached,
+    keep_looking,
+    make_gateway_status,
+)
+from kedge.gateway.routes import compile_route
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = datetime(2026, 1, 2, tzinfo=UTC)
+BROKEN = ("InvalidCertificateRef", "Secret kedge/b: It does not exist.")
+HERE = Whereabouts(({"type": "IPAddress", "value": "10.96.0.7"},))
 
 
 def make_gateway() -> dict[str, Any]:
@@ -28,6 +41,15 @@ def make_gateway() -> dict[str, Any]:
     }
 
 
+def make_status(
+    gateway: dict[str, Any],
+    wanted: Iterable[Wanted] = (),
+    where: Whereabouts | None = HERE,
+    now: datetime = NOW,
+) -> dict[str, Any]:
+    return make_gateway_status(gateway, wanted, Counter(http=2), where, now)
+
+
 def conditions(status: dict[str, Any], listener: str) -> dict[str, tuple[str, str, str]]:
     (found,) = [one for one in status["listeners"] if one["name"] == listener]
     return {
@@ -38,8 +60,7 @@ def conditions(status: dict[str, Any], listener: str) -> dict[str, tuple[str, st
 
 def test_listeners_say_whether_they_can_be_used() -> None:
     gateway = make_gateway()
-    broken = Wanted("https", "", "wildcard", ("InvalidCertificateRef", "It does not exist."))
-    status = make_gateway_status(gateway, [broken], Counter(http=2), NOW)
+    status = make_status(gateway, [Wanted("https", "", ("b",), (BROKEN,))])
     assert {one["type"]: one["status"] for one in status["conditions"]} == {
         "Accepted": "True", "Programmed": "True",
     }  # fmt: skip
@@ -51,16 +72,104 @@ def test_listeners_say_whether_they_can_be_used() -> None:
     assert conditions(status, "https")["Programmed"][0] == "False"
     assert conditions(status, "raw")["Accepted"] == ("False", "UnsupportedProtocol", stamp)
     # Only what changes has a new time.
-    again = make_gateway_status(
-        {**gateway, "status": status}, [Wanted("https", "", "wildcard")], Counter(http=2), LATER
-    )
+    good = Wanted("https", "", ("b",), served=True)
+    again = make_status({**gateway, "status": status}, [good], now=LATER)
     assert conditions(again, "http")["Programmed"][2] == stamp
     assert conditions(again, "https")["Programmed"] == (
         "True", "Programmed", "2026-01-02T00:00:00Z",
     )  # fmt: skip
 
 
+def test_a_bad_certificate_among_good_ones_is_told_and_the_listener_served() -> None:
+    status = make_status(make_gateway(), [Wanted("https", "", ("a", "b"), (BROKEN,), served=True)])
+    found = conditions(status, "https")
+    assert found["ResolvedRefs"][:2] == ("False", "InvalidCertificateRef")
+    assert found["Programmed"][:2] == ("True", "Programmed")
+
+
+def test_https_without_a_port_for_it_is_not_served() -> None:
+    found = conditions(make_status(make_gateway()), "https")
+    assert (found["Accepted"][1], found["Programmed"][0]) == ("UnsupportedProtocol", "False")
+
+
+def test_routes_of_other_kinds_are_not_served() -> None:
+    gateway = make_gateway()
+    http = gateway["spec"]["listeners"][0]
+    for kinds, supported in (
+        ([{"kind": "GRPCRoute"}], 0), ([{"kind": "HTTPRoute"}, {"kind": "TCPRoute"}], 1),
+    ):  # fmt: skip
+        http["allowedRoutes"] = {"kinds": kinds}
+        status = make_status(gateway)
+        assert conditions(status, "http")["ResolvedRefs"][:2] == ("False", "InvalidRouteKinds")
+        assert len(status["listeners"][0]["supportedKinds"]) == supported
+
+
+def programmed(status: dict[str, Any]) -> tuple[str, str]:
+    (found,) = [one for one in status["conditions"] if one["type"] == "Programmed"]
+    return found["status"], found["reason"]
+
+
+def test_it_says_where_it_is_reached() -> None:
+    gateway = make_gateway()
+    status = gateway["status"] = make_status(gateway)
+    assert status["addresses"] == [{"type": "IPAddress", "value": "10.96.0.7"}]
+    assert programmed(status) == ("True", "Programmed")
+    # Unknown for a moment: what was said stays.
+    assert make_status(gateway, where=None) == status
+    waiting = make_status(gateway, where=Whereabouts(missing="It has none yet."))
+    assert "addresses" not in waiting
+    assert programmed(waiting) == ("False", "AddressNotAssigned")
+    assert "addresses" not in make_status(gateway, where=Whereabouts())
+
+
+def test_at_rest_nothing_is_written_and_nothing_of_others_moved() -> None:
+    gateway = make_gateway()
+    theirs = {"type": "Theirs", "status": "True", "reason": "R", "message": ""}
+    gateway["status"] = {"conditions": [theirs], "theirs": 1}
+    status = make_status(gateway)
+    assert (status["conditions"][0], status["theirs"]) == (theirs, 1)
+    assert make_status({**gateway, "status": status}, now=LATER) == status
+
+
 def test_routes_are_attached_where_they_are_bound() -> None:
-    everywhere, bound = (make_http_route(name, make_rule("iris")) for name in ("one", "two"))
-    bound["spec"]["parentRefs"][0]["sectionName"] = "http"
-    assert count_attached(make_gateway(), [everywhere, bound]) == {"http": 2, "https": 1, "raw": 1}
+    route = make_http_route("one", make_rule("iris"))
+    routes = [
+        compile_route(route, lambda *_: None, Binding(listeners))
+        for listeners in (("http", "https"), ("http",))
+    ]
+    assert count_attached(routes) == {"http": 2, "https": 1}
+
+
+class Clock:
+    """Ends the loop after so many looks."""
+
+    def __init__(self, looks: int) -> None:
+        self._left = looks
+
+    async def sleep(self, seconds: float) -> None:
+        assert seconds == LOOK_SECONDS
+        self._left -= 1
+        if not self._left:
+            raise StopAsyncIteration
+
+
+async def test_what_keeps_it_from_being_written_is_logged_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    asked = 0
+
+    async def look() -> None:
+        nonlocal asked
+        asked += 1
+        raise Forbidden("no right to update gateways/status")
+
+    caplog.set_level("INFO")
+    with pytest.raises(StopAsyncIteration):
+        await keep_looking("Gateway", look, lambda: True, Clock(3))  # type: ignore[arg-type]
+    assert asked == 3
+    assert [one.message for one in caplog.records] == [
+        "status of the Gateway: no right to update gateways/status"
+    ]
+    with pytest.raises(StopAsyncIteration):
+        await keep_looking("Gateway", look, lambda: False, Clock(3))  # type: ignore[arg-type]
+    assert asked == 3

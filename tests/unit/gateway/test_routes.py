@@ -13,6 +13,7 @@ from tests.unit.gateway.objects import (
 
 from kedge.cluster.base import Object
 from kedge.gateway import routes
+from kedge.gateway.binding import is_ours
 from kedge.gateway.ir import CompiledRoute, Endpoint, MatchKind, PathMatch, Problem
 
 
@@ -23,11 +24,11 @@ def compile_one(route: Object, *others: Object) -> CompiledRoute:
 
 def test_a_route_that_names_another_gateway_is_not_ours() -> None:
     route = make_http_route("iris")
-    assert routes.is_ours(route, "kedge/kedge-gateway")
-    assert not routes.is_ours(route, "istio-system/gateway")
+    assert is_ours(route, "kedge/kedge-gateway")
+    assert not is_ours(route, "istio-system/gateway")
     route["spec"]["parentRefs"] = [{"name": "kedge-gateway"}]
-    assert not routes.is_ours(route, "kedge/kedge-gateway")
-    assert routes.is_ours(route, "default/kedge-gateway")
+    assert not is_ours(route, "kedge/kedge-gateway")
+    assert is_ours(route, "default/kedge-gateway")
 
 
 def test_services_referenced_by_backends_and_mirrors() -> None:

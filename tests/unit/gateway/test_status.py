@@ -6,12 +6,22 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from tests.unit.gateway.objects import compile_all, make_http_route, make_rule, make_service
+from tests.unit.gateway.objects import (
+    compile_all,
+    make_http_route,
+    make_rule,
+    make_service,
+    unbound,
+)
 
+from kedge.gateway.conditions import Condition
+from kedge.gateway.ir import Binding, CompiledRoute, Problem, Reference
+from kedge.gateway.routes import compile_route
 from kedge.gateway.status import (
+    ACCEPTED,
     ANSWERING,
     CONTROLLER,
-    Condition,
+    RESOLVED_REFS,
     Reach,
     Standing,
     current_condition,
@@ -87,26 +97,66 @@ def test_references_and_acceptance() -> None:
     assert answer.reason == "NotAccepted"
 
 
+NAME = "kedge/kedge-gateway"
+
+
+def read(route: dict[str, Any], generation: int) -> CompiledRoute:
+    return compile_route({**route, "metadata": {**route["metadata"], "generation": generation}},
+                         lambda *_: None, unbound(route))  # fmt: skip
+
+
 def test_status_keeps_others_parents_and_times_of_what_did_not_change() -> None:
     route = make_http_route("r")
+    first_read, second_read = read(route, 1), read(route, 2)
     other = {"controllerName": "istio.io/gateway", "parentRef": {"name": "x"}, "conditions": []}
     route["status"] = {"parents": [other]}
     yes = Condition(ANSWERING, True, "Answering", "")
-    first = make_status(route, "kedge/kedge-gateway", 1, [yes], NOW)
+    first = make_status(route, NAME, first_read, [yes], NOW)
     assert first["parents"][0] == other
     mine = first["parents"][1]
     assert mine["controllerName"] == CONTROLLER
     assert mine["parentRef"] == route["spec"]["parentRefs"][0]
 
     route["status"] = first
-    assert make_status(route, "kedge/kedge-gateway", 1, [yes], LATER) == first
-    again = make_status(route, "kedge/kedge-gateway", 2, [yes], LATER)
+    assert make_status(route, NAME, first_read, [yes], LATER) == first
+    again = make_status(route, NAME, second_read, [yes], LATER)
     condition = again["parents"][1]["conditions"][0]
     assert condition["observedGeneration"] == 2
     assert condition["lastTransitionTime"] == "2026-01-01T00:00:00Z"
     no = Condition(ANSWERING, False, "NoReadyEndpoints", "")
-    route["status"] = make_status(route, "kedge/kedge-gateway", 2, [no], LATER)
+    route["status"] = make_status(route, NAME, second_read, [no], LATER)
     condition = current_condition(route, ANSWERING) or {}
     assert (condition["status"], condition["lastTransitionTime"]) == (
         "False", "2026-01-02T00:00:00Z",
     )  # fmt: skip
+
+
+def test_each_reference_is_told_what_becomes_of_it() -> None:
+    route = make_http_route("r", make_rule("a"))
+    route["spec"]["parentRefs"] = [
+        {"name": "kedge-gateway", "namespace": "kedge", "sectionName": name}
+        for name in ("nope", "http")
+    ]
+    problem = Problem(ACCEPTED, "NoMatchingParent", "No such listener.")
+    binding = Binding(("http",), refused=((Reference("nope", 0), problem),))
+    compiled = compile_route(route, lambda *_: make_service("a"), binding)
+    conditions = judge(compiled, True, lambda _: Standing(Reach.ANSWERING), "")
+    route["status"] = make_status(route, NAME, compiled, conditions, NOW)
+    told = [
+        {one["type"]: (one["status"], one["reason"]) for one in parent["conditions"]}
+        for parent in route["status"]["parents"]
+    ]
+    assert told == [
+        {
+            ACCEPTED: ("False", "NoMatchingParent"),
+            RESOLVED_REFS: ("True", "ResolvedRefs"),
+            ANSWERING: ("False", "NotAccepted"),
+        },
+        {
+            ACCEPTED: ("True", "Accepted"),
+            RESOLVED_REFS: ("True", "ResolvedRefs"),
+            ANSWERING: ("True", "Answering"),
+        },
+    ]
+    # It is answered, by one of them.
+    assert (current_condition(route, ANSWERING) or {})["status"] == "True"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from kedge.gateway.conditions import Condition
 from kedge.gateway.peers import Line
 from kedge.gateway.peerwire import Message, Verdicts, decode, encode
-from kedge.gateway.status import ANSWERING, Condition
+from kedge.gateway.status import ANSWERING
 from kedge.gateway.verdicts import PATIENCE_SECONDS, VerdictBoard
 
 KEY = ("default", "iris")

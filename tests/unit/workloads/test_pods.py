@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from kedge.cluster.base import Object
-from kedge.cluster.local.workloads.labels import matches
+from kedge.cluster.labels import matches
 from kedge.cluster.local.workloads.pods import (
     DELETION_COST,
     make_pod,

@@ -16,6 +16,11 @@ _RULES = {
     names.CONTROLLER: (rbac.CONTROLLER_RULES, rbac.CONTROLLER_HOME_RULES),
     names.GATEWAY: (rights.GATEWAY_RULES, rights.GATEWAY_HOME_RULES),
 }
+_WIDE_RULES = {names.CONTROLLER: (), names.GATEWAY: rights.GATEWAY_CLUSTER_RULES}
+_NARROW_RULES = {
+    names.CONTROLLER: rights.NARROW_HOME_RULES,
+    names.GATEWAY: (*rights.NARROW_HOME_RULES, *rights.GATEWAY_NARROW_RULES),
+}
 COMPONENTS = {names.CONTROLLER: "controller", names.GATEWAY: "gateway"}
 _AGGREGATE = "rbac.authorization.k8s.io/aggregate-to-"
 _KUBEFLOW = "rbac.authorization.kubeflow.org/aggregate-to-kubeflow-"
@@ -44,7 +49,7 @@ def make_cluster_access(values: Values) -> list[Object]:
     """Kedge serves all namespaces."""
     made = []
     for name, (served, home) in _RULES.items():
-        made += _grant(CLUSTER_ROLE, name, values, served)
+        made += _grant(CLUSTER_ROLE, name, values, [*served, *_WIDE_RULES[name]])
         made += _grant(ROLE, name, values, home)
     return made
 
@@ -55,7 +60,7 @@ def make_namespace_access(values: Values) -> list[Object]:
     for name, (served, home) in _RULES.items():
         if shared := rights.of_no_namespace(served):
             made += _grant(CLUSTER_ROLE, name, values, shared)
-        made += _grant(ROLE, name, values, [*home, *rights.NARROW_HOME_RULES])
+        made += _grant(ROLE, name, values, [*home, *_NARROW_RULES[name]])
         inside = _grant(ROLE, f"{name}-served", values, rights.of_namespaces(served), account=name)
         for obj in inside:
             obj["metadata"]["namespace"] = values.watch_namespace

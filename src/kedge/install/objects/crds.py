@@ -7,9 +7,8 @@ all else passes through them. Where somebody else installed Gateway API, theirs 
 from __future__ import annotations
 
 from kedge.api.crds import make_crd
-from kedge.api.scheme import GATEWAY, HTTP_ROUTE
+from kedge.api.scheme import GATEWAY, GATEWAY_CLASS, HTTP_ROUTE
 from kedge.cluster.base import Object
-from kedge.install.kinds import GATEWAY_CLASS
 from kedge.install.manifests import shipped
 from kedge.install.objects.meta import labels
 from kedge.install.values import Values

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from kedge.api.scheme import GATEWAY, SERVICE
+from kedge.api.scheme import GATEWAY, GATEWAY_CLASS, SERVICE
 from kedge.cluster.base import Object
 from kedge.install import names
-from kedge.install.kinds import GATEWAY_CLASS
 from kedge.install.objects.meta import make, selector
 from kedge.install.objects.pods import OWN_PLACE, make_container, make_workload, probe
 from kedge.install.values import Values

@@ -7,7 +7,7 @@ from typing import Any
 from kedge.api.scheme import Kind
 from kedge.cluster.base import Cluster, Object
 from kedge.cluster.errors import NotFound
-from kedge.cluster.local.workloads.labels import labels_of, matches
+from kedge.cluster.labels import labels_of, matches
 from kedge.reconcile import Informer, controller_of, controller_reference
 
 OWNER_INDEX = "controller-uid"

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from kedge.cluster.base import Object
-from kedge.cluster.local.workloads.labels import labels_of
+from kedge.cluster.labels import labels_of
 from kedge.cluster.local.workloads.pods import has_ended, is_ready, is_terminating
 from kedge.reconcile import controller_reference
 

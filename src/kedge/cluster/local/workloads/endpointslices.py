@@ -5,6 +5,7 @@ from __future__ import annotations
 from kedge.api.scheme import ENDPOINT_SLICE, ENDPOINTS, POD, SERVICE
 from kedge.cluster.base import Cluster, EventType, Object
 from kedge.cluster.errors import AlreadyExists, NotFound
+from kedge.cluster.labels import labels_of, matches_labels
 from kedge.cluster.local.workloads.endpoints import (
     MANAGED_BY,
     MANAGER,
@@ -13,7 +14,6 @@ from kedge.cluster.local.workloads.endpoints import (
     make_endpoints,
     make_slices,
 )
-from kedge.cluster.local.workloads.labels import labels_of, matches_labels
 from kedge.lib.clock import SYSTEM_CLOCK, Clock
 from kedge.reconcile import Controller, Informer, Informers, Key
 

@@ -7,8 +7,8 @@ from typing import Any
 from kedge.api.scheme import POD, REPLICA_SET
 from kedge.cluster.base import Cluster, EventType, Object
 from kedge.cluster.errors import ApiError, Conflict, NotFound
+from kedge.cluster.labels import labels_of, matches, matches_labels
 from kedge.cluster.local.workloads.claims import Claims, index_owners
-from kedge.cluster.local.workloads.labels import labels_of, matches, matches_labels
 from kedge.cluster.local.workloads.pods import (
     is_active,
     is_ready,

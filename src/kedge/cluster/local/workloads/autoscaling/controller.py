@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 from kedge.api.scheme import DEPLOYMENT, HORIZONTAL_POD_AUTOSCALER, POD, REPLICA_SET, Kind
 from kedge.cluster.base import Cluster, EventType, Object
+from kedge.cluster.labels import labels_of, matches
 from kedge.cluster.local.workloads.autoscaling.behavior import Memory, temper
 from kedge.cluster.local.workloads.autoscaling.metrics import MetricError, read_metric
 from kedge.cluster.local.workloads.autoscaling.usage import PodUsage, UnknownUsage, Usage
-from kedge.cluster.local.workloads.labels import labels_of, matches
 from kedge.cluster.local.workloads.status import Condition, StatusWriter, find_condition
 from kedge.lib.clock import SYSTEM_CLOCK, Clock, format_time
 from kedge.reconcile import Controller, EventRecorder, Informers, Key, Result

@@ -8,9 +8,9 @@ from typing import Any
 from kedge.api.scheme import DEPLOYMENT, POD, REPLICA_SET
 from kedge.cluster.base import Cluster, EventType, Object
 from kedge.cluster.errors import AlreadyExists, ApiError, NotFound
+from kedge.cluster.labels import labels_of, matches
 from kedge.cluster.local.workloads.claims import OWNER_INDEX, Claims, index_owners
 from kedge.cluster.local.workloads.deployments import progress, revisions, rolling, scaling
-from kedge.cluster.local.workloads.labels import labels_of, matches
 from kedge.cluster.local.workloads.pods import has_ended
 from kedge.cluster.local.workloads.status import REST, StatusWriter, find_condition
 from kedge.lib.clock import SYSTEM_CLOCK, Clock

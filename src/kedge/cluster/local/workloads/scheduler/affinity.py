@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kedge.cluster.base import Object
-from kedge.cluster.local.workloads.labels import labels_of, matches
+from kedge.cluster.labels import labels_of, matches
 
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 

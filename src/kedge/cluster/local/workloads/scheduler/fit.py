@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from kedge.cluster.base import Object
-from kedge.cluster.local.workloads.labels import labels_of, matches_expression, matches_labels
+from kedge.cluster.labels import labels_of, matches_expression, matches_labels
 from kedge.cluster.local.workloads.scheduler.resources import (
     PODS,
     Usage,

@@ -1,4 +1,4 @@
-"""Label selectors as workloads hold them, matched against labels."""
+"""Label selectors as objects hold them, matched against labels."""
 
 from __future__ import annotations
 
