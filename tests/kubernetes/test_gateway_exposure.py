@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import http.client
 import json
-import socket
 import ssl
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +21,22 @@ from tests.kubernetes.gateways import (
     make_slice,
     pods,
 )
+from tests.kubernetes.tls import (
+    RSA_ALONE,
+    der,
+    listener_status,
+    make_pair,
+    make_rsa_pair,
+    make_secret,
+    shown,
+)
 from tests.kubernetes.world import HOME, World, until
 
 from kedge.install.objects.gateway import make_gateway, make_tls_gateway
 from kedge.install.values import Gateway, Values
-from kedge.lib.certificates import Pair, make_authority, make_server_certificate
+from kedge.lib.certificates import Pair
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(240)]
-DAY = timedelta(days=1)
 SECURE = "secure.example.com"
 
 
@@ -81,46 +86,12 @@ def attached(world: World) -> dict[str, int]:
 # HTTPS
 
 
-def make_pair() -> Pair:
-    now = datetime.now(UTC)
-    authority = make_authority("test", now, DAY)
-    return make_server_certificate(authority, now, DAY, names=[SECURE])
-
-
-def make_secret(pair: Pair) -> dict[str, Any]:
-    data = {"tls.crt": pair.certificate, "tls.key": pair.key}
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": "wildcard", "namespace": HOME},
-        "type": "kubernetes.io/tls",
-        "data": {name: base64.b64encode(value).decode() for name, value in data.items()},
-    }
-
-
 def served(port: int) -> bytes:
-    """The certificate that a client is shown; nothing where nobody answers."""
-    context = ssl._create_unverified_context()
-    try:
-        with (
-            socket.create_connection(("127.0.0.1", port), timeout=5) as plain,
-            context.wrap_socket(plain, server_hostname=SECURE) as secure,
-        ):
-            return secure.getpeercert(binary_form=True) or b""
-    except OSError:
-        return b""
-
-
-def der(pair: Pair) -> bytes:
-    return ssl.PEM_cert_to_DER_cert(pair.certificate.decode())
+    return shown(port, SECURE)
 
 
 def https_status(world: World) -> dict[str, Any]:
-    status = world.get("gateways", GATEWAY, HOME).get("status") or {}
-    for listener in status.get("listeners") or ():
-        if listener["name"] == "https":
-            return {one["type"]: one for one in listener["conditions"]}
-    return {}
+    return listener_status(world, "https")
 
 
 def test_certificates_are_renewed_while_connections_last(
@@ -133,7 +104,7 @@ def test_certificates_are_renewed_while_connections_last(
         "the status of a missing Secret",
     )
     assert "does not exist" in https_status(edge)["ResolvedRefs"]["message"]
-    first, second = make_pair(), make_pair()
+    first, second = make_pair(SECURE), make_pair(SECURE)
     edge.apply(make_secret(first))
     until(lambda: served(one.https_port) == der(first), "the first certificate")
     with pods() as (pod,):
@@ -163,6 +134,56 @@ def test_certificates_are_renewed_while_connections_last(
         kept.close()
     edge.apply(make_secret(second))
     until(lambda: https_status(edge)["Programmed"]["status"] == "True", "a good status")
+
+
+def test_several_certificates_of_a_listener(edge: World, one: GatewayProcess) -> None:
+    names = ("rsa", "ecdsa", "other", "absent")
+    (made,) = make_tls_gateway(Values(gateway=Gateway(tls_secret="rsa")))
+    https = next(it for it in made["spec"]["listeners"] if it["name"] == "https")
+    https["tls"]["certificateRefs"] = [{"name": name} for name in names]
+    edge.apply(made)
+    rsa, ecdsa, other = make_rsa_pair(SECURE), make_pair(SECURE), make_pair("other.example.com")
+    port = one.https_port
+    for name, pair in (("rsa", rsa), ("ecdsa", ecdsa), ("other", other)):
+        edge.apply(make_secret(pair, name))
+
+    def all_shown() -> list[bytes]:
+        return [
+            shown(port, SECURE, ciphers=RSA_ALONE), shown(port, SECURE),
+            shown(port, "other.example.com"),
+        ]  # fmt: skip
+
+    until(lambda: all_shown() == [der(rsa), der(ecdsa), der(other)], "each its certificate")
+    # What is missing is told, and the others are served.
+    told = until(
+        lambda: _told(edge, generation_of(edge), "ResolvedRefs", "False"), "a status of it"
+    )
+    assert (told["ResolvedRefs"]["reason"], told["Programmed"]["status"]) == (
+        "InvalidCertificateRef", "True",
+    )  # fmt: skip
+    assert "Secret kedge/absent: It does not exist" in told["ResolvedRefs"]["message"]
+    assert "kedge/rsa" not in told["ResolvedRefs"]["message"]
+    # One is renewed, another cannot be served any more.
+    newer = make_pair("other.example.com")
+    edge.apply(make_secret(newer, "other"), make_secret(Pair(ecdsa.certificate, rsa.key), "ecdsa"))
+    until(lambda: shown(port, "other.example.com") == der(newer), "the newer one")
+    assert all_shown() == [der(rsa), der(ecdsa), der(newer)]
+    edge.apply(make_secret(ecdsa, "absent"), make_secret(ecdsa, "ecdsa"))
+    until(lambda: _told(edge, generation_of(edge), "ResolvedRefs", "True"), "a good status")
+    edge.apply(*make_gateway(Values()))
+
+
+def generation_of(world: World) -> int:
+    return int(world.get("gateways", GATEWAY, HOME)["metadata"]["generation"])
+
+
+def _told(world: World, generation: int, type: str, status: str) -> dict[str, Any]:
+    """The conditions of the HTTPS listener once one is so for that generation."""
+    found = https_status(world)
+    one = found.get(type, {})
+    return (
+        found if (one.get("observedGeneration"), one.get("status")) == (generation, status) else {}
+    )
 
 
 def _ask(connection: http.client.HTTPSConnection) -> int:

@@ -8,7 +8,7 @@ import pytest
 from tests.kubernetes.gateways import GATEWAY
 from tests.kubernetes.world import HOME, World
 
-from kedge.install.rights import GATEWAY_HOME_RULES, GATEWAY_RULES
+from kedge.install.rights import GATEWAY_CLUSTER_RULES, GATEWAY_HOME_RULES, GATEWAY_RULES
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.usefixtures("edge_account")]
 ACCOUNT = f"system:serviceaccount:{HOME}:{GATEWAY}"
@@ -41,7 +41,7 @@ def test_every_right_was_used(edge: World, request: pytest.FixtureRequest) -> No
         pytest.skip("only all of the gateway's tests use every right")
     given = {
         (rule.group, resource, verb)
-        for rule in (*GATEWAY_RULES, *GATEWAY_HOME_RULES)
+        for rule in (*GATEWAY_RULES, *GATEWAY_CLUSTER_RULES, *GATEWAY_HOME_RULES)
         for resource in rule.resources
         for verb in rule.verbs
     }

@@ -20,7 +20,7 @@ from tests.contract.apiserver import ApiServer
 from tests.ports import free_port
 
 from kedge.api.crds import make_crd
-from kedge.api.scheme import GATEWAY, HTTP_ROUTE
+from kedge.api.scheme import GATEWAY, GATEWAY_CLASS, HTTP_ROUTE
 from kedge.install.manifests import shipped
 
 SECONDS = 60.0
@@ -135,7 +135,7 @@ def prepare(world: World, *, gateway_api: bool = True) -> None:
     crds = [yaml.safe_load(one.read_text()) for one in folder.iterdir()]
     if gateway_api:
         known = {crd["metadata"]["name"] for crd in crds}
-        made = [make_crd(kind) for kind in (HTTP_ROUTE, GATEWAY)]
+        made = [make_crd(kind) for kind in (HTTP_ROUTE, GATEWAY, GATEWAY_CLASS)]
         for crd in made:
             crd["metadata"]["annotations"] = {
                 "api-approved.kubernetes.io": "unapproved, for tests only"
