@@ -12,11 +12,11 @@ from tests.kubernetes.gateways import (
     make_slice,
     pods,
 )
-from tests.kubernetes.world import World
+from tests.kubernetes.world import World, until
 
 from kedge.autoscaler.leader import make_token_secret
 from kedge.install.objects.access import make_accounts, make_namespace_access
-from kedge.install.objects.gateway import make_gateway
+from kedge.install.objects.gateway import make_gateway, make_gateway_class
 from kedge.install.values import Values
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(240)]
@@ -42,6 +42,9 @@ def test_it_serves_that_namespace_with_the_rights_for_it(edge: World) -> None:
         )  # fmt: skip
         answers(edge, "iris", served)
         assert one.ask("iris.example.com")[0] == 200
+        # Where it is reached it may look up, and of a class it says nothing.
+        edge.apply(make_service(GATEWAY), *make_gateway_class(values), namespace=home)
+        until(lambda: addresses(edge, home), "the Gateway's address")
     name = f"system:serviceaccount:{home}:{GATEWAY}"
     refused = [
         entry["objectRef"]
@@ -49,3 +52,8 @@ def test_it_serves_that_namespace_with_the_rights_for_it(edge: World) -> None:
         if entry["user"]["username"] == name and entry["responseStatus"]["code"] == 403
     ]
     assert not refused
+
+
+def addresses(world: World, namespace: str) -> list[str]:
+    status = world.get("gateways", GATEWAY, namespace).get("status") or {}
+    return [one["value"] for one in status.get("addresses") or ()]

@@ -178,12 +178,14 @@ class Gateway:
             self._inventory.routes.values, clock,
         )  # fmt: skip
         informers = [*own.informers]
-        group.create_task(keep_looking("Gateway", own.look, self._writes, clock))
+        group.create_task(keep_looking("Gateway", own.look, self._writes, own.wakers, clock))
         # Who serves one namespace alone may not read what belongs to none.
         if not settings.served_namespace:
             classes = ClassStatus(cluster, settings.gateway, clock)
             informers += classes.informers
-            group.create_task(keep_looking("GatewayClass", classes.look, self._writes, clock))
+            group.create_task(
+                keep_looking("GatewayClass", classes.look, self._writes, classes.informers, clock)
+            )
         if self.fleet is not None:
             fronts = Fronts(cluster, self.fleet.members, settings, self._routes, clock)
             informers += fronts.informers
