@@ -69,7 +69,7 @@ def _say_missing(service: Object, inside: Iterable[str]) -> str:
 
 
 def _write(found: Iterable[str | None]) -> tuple[dict[str, str], ...]:
-    values = dict.fromkeys(one for one in found if one)
+    values = dict.fromkeys(one.lower() for one in found if one)
     return tuple({"type": _type_of(one), "value": one} for one in values)[:_MOST]
 
 

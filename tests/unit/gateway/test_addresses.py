@@ -34,7 +34,7 @@ def ip(value: str) -> dict[str, str]:
          [ip("10.96.0.7"), ip("fd00::7")]),
         (make_service("ClusterIP", clusterIP="None", clusterIPs=["None"]), []),
         (make_service("LoadBalancer", {"ip": "203.0.113.9"}), [ip("203.0.113.9")]),
-        (make_service("LoadBalancer", {"hostname": "lb.example.com"}),
+        (make_service("LoadBalancer", {"hostname": "LB.example.com"}),
          [{"type": "Hostname", "value": "lb.example.com"}]),
         (make_service("LoadBalancer", {"ip": "203.0.113.9"}, {"ip": "203.0.113.9"}),
          [ip("203.0.113.9")]),
