@@ -12,7 +12,7 @@ import pytest
 from tests.e2e.running import RunningKedge, wait_for
 from tests.e2e.test_ready import manifest
 
-from kedge.api.scheme import DEPLOYMENT
+from kedge.api.scheme import DEPLOYMENT, HTTP_ROUTE
 
 pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
 
@@ -160,6 +160,39 @@ def test_explain_api_resources_and_can_i(kedge: RunningKedge) -> None:
     assert "isvc" in resources
     assert "clusterservingruntimes" in resources
     assert kedge.kubectl("auth", "can-i", "create", "isvc").strip() == "yes"
+
+
+def test_the_gateway_says_where_it_is(kedge: RunningKedge) -> None:
+    kedge.kubectl("wait", "--for=condition=Accepted", "gatewayclass/kedge", "--timeout=20s")
+    kedge.kubectl(
+        "wait", "--for=condition=Programmed", "gateway/kedge-gateway", "-n", "kedge",
+        "--timeout=20s",
+    )  # fmt: skip
+    lines = kedge.kubectl("get", "gateway", "kedge-gateway", "-n", "kedge").splitlines()
+    assert lines[0].split() == ["NAME", "CLASS", "ADDRESS", "PROGRAMMED", "AGE"]
+    assert lines[1].split()[1:4] == ["kedge", "127.0.0.1", "True"]
+
+
+def test_a_service_for_the_cluster_alone_is_taken_by_its_listener(
+    kedge: RunningKedge, isvc: Path
+) -> None:
+    label = "networking.kserve.io/visibility"
+    kedge.kubectl("label", "isvc", NAME, f"{label}=cluster-local")
+
+    def bound() -> set[tuple[str, str]]:
+        return {
+            (parent["parentRef"].get("sectionName", ""), one["status"])
+            for route in kedge.objects(HTTP_ROUTE)
+            if route["metadata"]["name"].startswith(NAME)
+            for parent in (route.get("status") or {}).get("parents") or ()
+            for one in parent["conditions"]
+            if one["type"] == "Accepted"
+        }
+
+    wait_for(lambda: bound() == {("local", "True")}, 60, lambda: str(bound()))
+    kedge.kubectl("wait", "--for=condition=Ready", f"isvc/{NAME}", "--timeout=60s")
+    kedge.kubectl("label", "isvc", NAME, f"{label}-")
+    wait_for(lambda: bound() == {("", "True")}, 60, lambda: str(bound()))
 
 
 def test_a_misspelt_field_is_refused_or_warned_about(kedge: RunningKedge, iris: Path) -> None:
