@@ -20,7 +20,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from tests.e2e.running import RunningKedge, condition, wait_for
+from tests.e2e.running import RunningKedge, condition, crowded_seconds, wait_for
 from tests.ports import free_port
 
 from kedge.api.scheme import EVENT, POD
@@ -73,9 +73,10 @@ class Case:
 
     def __init__(self, kedge: RunningKedge, name: str) -> None:
         self.kedge, self.name = kedge, name
+        self.applied = self.crowded = 0.0
 
     def apply(self, manifest: dict[str, Any]) -> None:
-        self.applied = time.monotonic()
+        self.applied, self.crowded = time.monotonic(), crowded_seconds()
         self.kedge.apply(manifest)
 
     def told(self, *words: str, seconds: float = SECONDS) -> str:
@@ -88,12 +89,15 @@ class Case:
 
         text = wait_for(
             message,
-            seconds + 2,
-            f"Ready never said {words}: {condition(self.kedge.service(self.name))}"
-            f"\n{self.kedge.kedge('why', self.name, check=False)}",
+            60,
+            lambda: (
+                f"Ready never said {words}: {condition(self.kedge.service(self.name))}"
+                f"\n{self.kedge.kedge('why', self.name, check=False)}"
+            ),
         )
         told = time.monotonic() - self.applied
-        assert told < seconds + 2
+        # What it takes on a machine that others use too is no property of ours.
+        assert told < seconds + 2 + crowded_seconds() - self.crowded
         why = self.kedge.kedge("why", self.name, check=False)
         assert all(word in why for word in words), why
         assert "Fix:" in why, why
