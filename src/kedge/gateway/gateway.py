@@ -17,11 +17,9 @@ from kedge.gateway import ir
 from kedge.gateway.accesslog import AccessLog
 from kedge.gateway.activation import make_activation_clusters
 from kedge.gateway.activator import Activator
-from kedge.gateway.addresses import Addresses
 from kedge.gateway.admin import EnvoyAdmin
 from kedge.gateway.asking import AskingServer
 from kedge.gateway.binding import is_ours
-from kedge.gateway.classstatus import ClassStatus
 from kedge.gateway.comparing import Comparer
 from kedge.gateway.conditions import Condition
 from kedge.gateway.demand import Demand
@@ -31,7 +29,7 @@ from kedge.gateway.inherited import Inheritance
 from kedge.gateway.inventory import BY_SERVICE, Inventory, RouteKey, ServiceKey, slice_keys
 from kedge.gateway.listeners import OUTSIDE_TLS, make_listeners
 from kedge.gateway.localendpoints import LocalEndpoints
-from kedge.gateway.ownstatus import GatewayStatus, keep_looking
+from kedge.gateway.members import Members
 from kedge.gateway.proxy import make_proxy_clusters
 from kedge.gateway.resource import CLUSTER, ENDPOINT, LISTENER, ROUTE, Resource, make_resource
 from kedge.gateway.served import ServedGateway
@@ -45,6 +43,7 @@ from kedge.gateway.status import (
     judge,
     make_status,
 )
+from kedge.gateway.statuses import keep_statuses
 from kedge.gateway.table import TableBuilder
 from kedge.gateway.traffic import TrafficReader
 from kedge.gateway.translate import make_cluster, make_load_assignment
@@ -163,39 +162,28 @@ class Gateway:
             group.create_task(self._collect())
             group.create_task(self._publish())
             group.create_task(self._statuses.run())
-            self._start_writers(group)
+            statuses = keep_statuses(
+                self._cluster, self._settings, self._served,
+                self._inventory.routes.values, self._writes, self._clock,
+            )  # fmt: skip
+            group.create_task(statuses)
+            if self.fleet is not None:
+                self._start_writers(group, self.fleet.members)
             if self._settings.access_log is not None:
                 access_log = AccessLog(
                     self._settings.access_log, self._settings.admin_socket, clock=self._clock
                 )
                 group.create_task(access_log.run())
 
-    def _start_writers(self, group: asyncio.TaskGroup) -> None:
-        """What writes what only one replica needs to write, besides the routes' status."""
-        cluster, settings, clock = self._cluster, self._settings, self._clock
-        own = GatewayStatus(
-            cluster, self._served, Addresses(cluster, settings, clock),
-            self._inventory.routes.values, clock,
-        )  # fmt: skip
-        informers = [*own.informers]
-        group.create_task(keep_looking("Gateway", own.look, self._writes, own.wakers, clock))
-        # Who serves one namespace alone may not read what belongs to none.
-        if not settings.served_namespace:
-            classes = ClassStatus(cluster, settings.gateway, clock)
-            informers += classes.informers
-            group.create_task(
-                keep_looking("GatewayClass", classes.look, self._writes, classes.informers, clock)
-            )
-        if self.fleet is not None:
-            fronts = Fronts(cluster, self.fleet.members, settings, self._routes, clock)
-            informers += fronts.informers
-            group.create_task(fronts.run())
-            endpoints = LocalEndpoints(
-                cluster, self.fleet.members, self._services, self._slices, clock
-            )
-            group.create_task(endpoints.run())
-        for informer in informers:
+    def _start_writers(self, group: asyncio.TaskGroup, members: Members) -> None:
+        """What writes what only one of several replicas needs to write, besides statuses."""
+        cluster, clock = self._cluster, self._clock
+        fronts = Fronts(cluster, members, self._settings, self._routes, clock)
+        for informer in fronts.informers:
             group.create_task(informer.run())
+        group.create_task(fronts.run())
+        endpoints = LocalEndpoints(cluster, members, self._services, self._slices, clock)
+        group.create_task(endpoints.run())
 
     def _writes(self) -> bool:
         return self.fleet is None or self.fleet.members.writes

@@ -3,16 +3,13 @@ and by how many routes."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
 from kedge.api.scheme import GATEWAY, GATEWAY_GROUP, HTTP_ROUTE
 from kedge.cluster.base import Cluster, Object
-from kedge.cluster.errors import ApiError
 from kedge.gateway.addresses import Addresses, Whereabouts
 from kedge.gateway.binding import SERVED_PROTOCOLS, is_http_route, takes_http_routes
 from kedge.gateway.certificates import Reason, Wanted
@@ -20,15 +17,7 @@ from kedge.gateway.conditions import Condition, write_conditions
 from kedge.gateway.ir import CompiledRoute
 from kedge.gateway.served import ServedGateway
 from kedge.lib.clock import SYSTEM_CLOCK, Clock
-from kedge.reconcile.informer import Informer
 
-log = logging.getLogger(__name__)
-
-LOOK_SECONDS = 10.0
-"""Of the routes that use a listener nobody tells."""
-GATHER_SECONDS = 0.5
-"""A change waits for those that come with it; and should another controller write the same status,
-the two do not do it all the time."""
 _KINDS = [{"group": GATEWAY_GROUP, "kind": HTTP_ROUTE.kind}]
 
 
@@ -150,41 +139,3 @@ class GatewayStatus:
         )
         if status != gateway.get("status"):
             await self._cluster.replace_status(GATEWAY, {**gateway, "status": status})
-
-
-async def keep_looking(
-    what: str,
-    look: Callable[[], Awaitable[None]],
-    writes: Callable[[], bool],
-    wakers: Iterable[Informer],
-    clock: Clock = SYSTEM_CLOCK,
-) -> None:
-    """Look again and again, and soon after one of the wakers has something new, if we are the
-    replica that writes; what keeps it from being written is logged when it begins and when it
-    becomes another."""
-    changed = asyncio.Event()
-    for informer in wakers:
-        informer.on_change(lambda *_: changed.set())
-    told = ""
-    while True:
-        changed.clear()
-        try:
-            if writes():
-                await look()
-            told = ""
-        except (ApiError, OSError) as error:
-            if str(error) != told:
-                log.info("status of the %s: %s", what, error)
-            told = str(error)
-        await _first(changed.wait(), clock.sleep(LOOK_SECONDS))
-        await clock.sleep(GATHER_SECONDS)
-
-
-async def _first(*waits: Coroutine[Any, Any, Any]) -> None:
-    """Until the first of them is done."""
-    tasks = [asyncio.ensure_future(wait) for wait in waits]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()

@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-import pytest
 from tests.unit.gateway.objects import make_http_route, make_rule
 
-from kedge.api.scheme import GATEWAY
-from kedge.cluster.errors import Forbidden
-from kedge.cluster.local.admission import AdmitAll
-from kedge.cluster.local.cluster import LocalCluster
-from kedge.cluster.local.store import Store
 from kedge.gateway.addresses import Whereabouts
 from kedge.gateway.certificates import Wanted
 from kedge.gateway.ir import Binding
 from kedge.gateway.ownstatus import (
-    GATHER_SECONDS,
-    LOOK_SECONDS,
     count_attached,
-    keep_looking,
     make_gateway_status,
 )
 from kedge.gateway.routes import compile_route
-from kedge.reconcile.informer import Informer
-from kedge.testing.clock import FakeClock
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = datetime(2026, 1, 2, tzinfo=UTC)
@@ -146,46 +134,3 @@ def test_routes_are_attached_where_they_are_bound() -> None:
         for listeners in (("http", "https"), ("http",))
     ]
     assert count_attached(routes) == {"http": 2, "https": 1}
-
-
-async def test_what_keeps_it_from_being_written_is_logged_once(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    asked = 0
-
-    async def look() -> None:
-        nonlocal asked
-        asked += 1
-        raise Forbidden("no right to update gateways/status")
-
-    caplog.set_level("INFO")
-    clock = FakeClock()
-    looking = asyncio.create_task(keep_looking("Gateway", look, lambda: asked < 3, (), clock))
-    await clock.advance(5 * (LOOK_SECONDS + GATHER_SECONDS))
-    looking.cancel()
-    assert asked == 3
-    assert [one.message for one in caplog.records] == [
-        "status of the Gateway: no right to update gateways/status"
-    ]
-
-
-async def test_a_change_is_looked_after_soon() -> None:
-    cluster = LocalCluster(Store(":memory:"), AdmitAll())
-    gateways = Informer(cluster, GATEWAY)
-    asked: list[float] = []
-    clock = FakeClock()
-
-    async def look() -> None:
-        asked.append(clock.monotonic())
-
-    looking = asyncio.create_task(keep_looking("Gateway", look, lambda: True, [gateways], clock))
-    await clock.advance(1)
-    made = make_gateway() | {"apiVersion": GATEWAY.api_version, "kind": GATEWAY.kind}
-    made["spec"] |= {"gatewayClassName": "kedge"}
-    for listener in made["spec"]["listeners"]:
-        listener["port"] = 80
-    await cluster.create(GATEWAY, made)
-    await gateways._relist()
-    await clock.advance(LOOK_SECONDS - 1)
-    looking.cancel()
-    assert asked == [0, 1 + GATHER_SECONDS]
