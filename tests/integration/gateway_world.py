@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import shutil
 import subprocess
 import tempfile
 import time
@@ -238,6 +239,7 @@ class GatewayWorld:
         self.envoy.kill()
         for backend in self.backends:
             await backend.stop()
+        shutil.rmtree(self.sockets, ignore_errors=True)
 
     def start_gateway(self) -> None:
         self.gateway = Gateway(self.cluster, self.settings)
