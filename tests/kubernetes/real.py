@@ -179,22 +179,25 @@ class RealCluster:
 
     def ask(
         self, name: str, *, seconds: float = 0, rate: float = 0, patience: float = 60,
-        base: str = "", path: str = "", body: Object | None = None, authority: bytes = b"",
+        base: str = "", host: str = "", path: str = "", body: Object | None = None,
+        authority: bytes = b"",
     ) -> Any:  # fmt: skip
         """Ask a service from a pod; see `asking`.
 
         Args:
             base: another way than the gateway's address: as pods of the cluster go.
+            host: what to call it there; else as the base does.
             path: another request than Open Inference's, with another `body`.
             authority: ask by HTTPS, and believe certificates of this one.
         """
         way = base or self.gateway
-        host = f"{name}-{self.namespace}.{VALUES.ingress.domain}"
+        if not base:
+            host = f"{name}-{self.namespace}.{VALUES.ingress.domain}"
         if authority:
             way = way.replace("http://", "https://")
         wanted = {
             "url": f"{way}{path or f'/v2/models/{name}/infer'}",
-            "headers": {} if base else {"Host": host},
+            "headers": {"Host": host} if host else {},
             "body": body or FLOWERS, "seconds": seconds, "rate": rate, "timeout": patience,
             **({"authority": authority.decode()} if authority else {}),
         }  # fmt: skip

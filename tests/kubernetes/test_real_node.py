@@ -105,7 +105,8 @@ def test_a_service_answers_and_its_difference_is_empty(installed: RealCluster, n
     status = installed.await_ready(name)["status"]
     print(f"apply to Ready: {time.monotonic() - begun:.1f} s, {status['url']}")
     assert installed.ask(name)["answers"] == {OLD: 1}
-    assert installed.ask(name, base=installed.inside(name))["answers"] == {OLD: 1}
+    host = f"{name}.{installed.namespace}"
+    assert installed.ask(name, base=installed.inside(name), host=host)["answers"] == {OLD: 1}
     diff = installed.try_kubectl(
         "diff", "-n", installed.namespace, "-f", "-", given=yaml.safe_dump(service)
     )
