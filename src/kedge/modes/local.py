@@ -75,6 +75,7 @@ def up(settings: LocalSettings, *, detach: bool = False) -> int:
             raise StartError(log.read_bytes()[began:].decode(errors="replace").strip())
         if time.monotonic() > deadline:
             process.terminate()
+            process.wait()
             raise StartError(
                 f"Kedge did not get ready within {START_TIMEOUT:.0f} s.",
                 fix=f"Read {settings.logs_dir}/control.log and data.log.",
