@@ -311,7 +311,7 @@ def test_port_in_use(sklearn_folder: Path) -> None:
         holder.listen()
         port = holder.getsockname()[1]
         found = failed_start("sklearn", sklearn_folder, f"--http_port={port}")
-        expect(found, f"PortInUse: Port {port} on 127.0.0.1 is taken by pid ", "--http_port")
+        expect(found, f"PortInUse: Port {port} on 127.0.0.1 is taken (held by pid ", "--http_port")
 
 
 def test_bad_usage() -> None:

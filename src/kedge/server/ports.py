@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 import socket
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from kedge.server.errors import PortInUse, StartFailure
 
 BACKLOG = 2048
-_LISTEN = "0A"
 
 Factory = Callable[[], asyncio.Protocol]
 
@@ -85,9 +81,12 @@ def number_of(sock: socket.socket) -> int:
 
 def _cannot_bind(error: OSError, address: str, port: int, flag: str) -> StartFailure:
     if error.errno == errno.EADDRINUSE:
-        holder = find_holder(port)
+        from kedge.lib.ports import (
+            holder,  # Takes a while, and is not needed by a server that starts.
+        )
+
         return PortInUse(
-            f"Port {port} on {address} is taken{f' by {holder}' if holder else ''}.",
+            f"Port {port} on {address} is taken{holder(address, port)}.",
             fix=f"Stop that process, or choose another port with --{flag}.",
         )
     if error.errno == errno.EACCES:
@@ -99,45 +98,3 @@ def _cannot_bind(error: OSError, address: str, port: int, flag: str) -> StartFai
         f"Cannot listen on {address} port {port}: {error.strerror}.",
         fix="Set KEDGE_BIND_ADDRESS to an address of this machine.",
     )
-
-
-def find_holder(port: int) -> str:
-    """The process that listens on `port`, as far as /proc lets us see; else empty."""
-    inodes = _listening_inodes(port)
-    if not inodes:
-        return ""
-    for entry in Path("/proc").glob("[0-9]*"):
-        if inodes.intersection(_open_files(entry)):
-            return f"pid {entry.name} ({_command(entry)})"
-    return ""
-
-
-def _open_files(process: Path) -> set[str]:
-    found = set()
-    with suppress(OSError):  # Another user's process, or one that has just ended.
-        for link in os.listdir(process / "fd"):
-            with suppress(OSError):
-                found.add(os.readlink(process / "fd" / link))
-    return found
-
-
-def _command(process: Path) -> str:
-    try:
-        words = (process / "cmdline").read_bytes().replace(b"\0", b" ")
-    except OSError:
-        return "ended meanwhile"
-    return words.decode(errors="replace").strip()[:80]
-
-
-def _listening_inodes(port: int) -> set[str]:
-    found = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        try:
-            lines = Path(table).read_text().splitlines()[1:]
-        except OSError:
-            continue
-        for line in lines:
-            fields = line.split()
-            if fields[3] == _LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
-                found.add(f"socket:[{fields[9]}]")
-    return found

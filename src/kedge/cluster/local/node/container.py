@@ -15,7 +15,7 @@ from typing import Literal
 
 from kedge.cluster.base import Object
 from kedge.cluster.errors import ApiError
-from kedge.cluster.local.node import logs, ownfaults, processes
+from kedge.cluster.local.node import logs, ownfaults
 from kedge.cluster.local.node.addresses import port_is_free
 from kedge.cluster.local.node.health import Health, Verdict
 from kedge.cluster.local.node.host import Host, wait_until
@@ -35,6 +35,7 @@ from kedge.cluster.local.node.status import (
 )
 from kedge.lib.backoff import Backoff
 from kedge.lib.errors import KedgeError
+from kedge.lib.ports import holder
 from kedge.lib.quantity import format_bytes
 
 log = logging.getLogger(__name__)
@@ -257,7 +258,7 @@ class ContainerLife:
             ):
                 raise PortInUse(
                     f"port {number} on {self._place.address} is in use"
-                    f"{processes.holder(self._place.address, number)}.",
+                    f"{holder(self._place.address, number)}.",
                     fix="End what holds the port (a server that listens on every address takes it"
                     " from all pods), or have this container use another.",
                 )

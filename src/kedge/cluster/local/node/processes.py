@@ -163,22 +163,6 @@ def wildcard_ports(pids: Iterable[int]) -> list[int]:
     return sorted({everywhere[s] for pid in pids for s in _sockets(pid) if s in everywhere})
 
 
-def holder(address: str, port: int) -> str:
-    """Who listens there, for people: ` (held by pid 12, nginx)`; empty when it cannot be told."""
-    inodes = {
-        f"socket:[{one.inode}]"
-        for one in listeners()
-        if one.port == port and one.address in (None, address)
-    }
-    if not inodes:
-        return ""
-    for name in os.listdir("/proc"):
-        if name.isdigit() and inodes & set(_sockets(int(name))):
-            with contextlib.suppress(OSError):
-                return f" (held by pid {name}, {Path(f'/proc/{name}/comm').read_text().strip()})"
-    return ""
-
-
 def _sockets(pid: int) -> list[str]:
     found = []
     with contextlib.suppress(OSError):
