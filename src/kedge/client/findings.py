@@ -116,10 +116,10 @@ def judge(status: Object, pod: Object) -> tuple[State, str, str]:
         return State.FAILED, f"{reason}: {message}" if message else reason, reason
     if "running" not in state:
         return State.WAITING, "not started yet", ""
-    if is_init:
-        return State.WAITING, "running" + again, ""
-    if status.get("ready"):
+    if status.get("ready") and not is_init:
         return State.OK, "running" + again, ""
+    if is_init and not last:
+        return State.WAITING, "running" + again, ""
     if last:
         return State.FAILED, f"running again{again}; its last run: {_ending(last)}", ""
     return State.WAITING, "running, its readiness probe has not succeeded yet", "NotReady"

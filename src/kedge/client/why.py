@@ -288,6 +288,8 @@ def _fix(evidence: Evidence, root: Finding, cause: Finding | None, outlook: Outl
         return cause.fix
     if root.fix:
         return root.fix
+    if cause is not None and cause.lines and (found := fix_in(cause.lines[-1])):
+        return found
     if cause is not None and cause.state is State.FAILED:
         return f"See `kedge logs {name}` and mend what it says."
     return "Nothing yet: it is still starting. Ask again in a few seconds."

@@ -193,6 +193,27 @@ def test_an_init_container_that_fails_is_the_cause() -> None:
     assert found.fix == "correct storageUri"
 
 
+def test_an_init_container_that_is_tried_again_tells_of_its_last_run() -> None:
+    last = {"terminated": {"exitCode": 1, "message": "no such bucket Fix: correct storageUri"}}
+    again = container({"running": {}}, name="storage-initializer", restartCount=2, lastState=last)
+    status = {"phase": "Pending", "initContainerStatuses": [again]}
+    found = explain(chain(status, service(condition("Ready", "Unknown"))))
+    assert "running again, restarted 2 times; its last run: " in found.summary
+    assert found.fix == "correct storageUri"
+
+
+def test_last_words_that_no_status_has_yet_tell_how_to_mend_it() -> None:
+    """A container says why it ends before any node reports that it has."""
+    running = container({"running": {}}, name="storage-initializer")
+    status = {"phase": "Pending", "initContainerStatuses": [running]}
+    said = ["Downloading.", "StorageError: it is not there. Fix: Correct the storageUri."]
+    isvc = service(condition("Ready", "Unknown"), condition("PredictorReady", "Unknown"))
+    logs = {("iris-predictor-5d-x", "storage-initializer"): said}
+    found = explain(chain(status, isvc, logs=logs))
+    assert "(StorageError: it is not there.)" in found.summary
+    assert found.fix == "Correct the storageUri."
+
+
 def test_waiting_is_no_failure() -> None:
     status = {"phase": "Running", "containerStatuses": [container({"running": {}}, ready=False)]}
     isvc = service(condition("Ready", "Unknown"), condition("PredictorReady", "Unknown"))
