@@ -13,6 +13,7 @@ import grpc
 import msgspec
 
 from kedge.autoscaler.wire import METHOD, Hello, Message, decode
+from kedge.lib.grpc_socket import serve_on_socket
 
 log = logging.getLogger(__name__)
 
@@ -56,10 +57,9 @@ class SignalsServer:
             (grpc.method_handlers_generic_handler(service, {method: handler}),)
         )
         if isinstance(self._place, Path):
-            self._place.unlink(missing_ok=True)
-            server.add_insecure_port(f"unix:{self._place}")
-        else:
-            server.add_insecure_port(self._place)
+            await serve_on_socket(server, self._place)
+            return
+        server.add_insecure_port(self._place)
         await server.start()
         try:
             await server.wait_for_termination()

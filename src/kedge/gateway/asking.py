@@ -21,6 +21,7 @@ from kedge.gateway.activation import CLUSTER_ATTRIBUTE, ID_HEADER, LANE_HEADER, 
 from kedge.gateway.activator import Refused, Revision, key_of
 from kedge.gateway.ir import Endpoint
 from kedge.gateway.translate import ACTIVATION, why_name
+from kedge.lib.grpc_socket import serve_on_socket
 
 log = logging.getLogger(__name__)
 
@@ -72,13 +73,7 @@ class AskingServer(Generic[AskT]):
         server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(_SERVICE, {"Process": handler}),)
         )
-        socket.unlink(missing_ok=True)
-        server.add_insecure_port(f"unix:{socket}")
-        await server.start()
-        try:
-            await server.wait_for_termination()
-        finally:
-            await server.stop(None)
+        await serve_on_socket(server, socket)
 
     async def _process(self, requests: Any, context: Any) -> Any:
         ask: AskT | None = None

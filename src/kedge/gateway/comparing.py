@@ -21,6 +21,7 @@ from kedge.gateway.agreement import Answer, compare
 from kedge.gateway.shadow import CANDIDATE, REPORT
 from kedge.gateway.translate import COMPARE_ROLE, SHADOW_HEADER
 from kedge.lib.clock import SYSTEM_CLOCK, Clock
+from kedge.lib.grpc_socket import serve_on_socket
 from kedge.settings.gateway import LATENCY_BUCKETS
 
 _SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
@@ -80,13 +81,7 @@ class Comparer:
         server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(_SERVICE, {"Process": handler}),)
         )
-        socket.unlink(missing_ok=True)
-        server.add_insecure_port(f"unix:{socket}")
-        await server.start()
-        try:
-            await server.wait_for_termination()
-        finally:
-            await server.stop(None)
+        await serve_on_socket(server, socket)
 
     async def _process(self, requests: Any, context: Any) -> Any:
         role = [value for key, value in context.invocation_metadata() if key == COMPARE_ROLE][-1]

@@ -22,6 +22,7 @@ import grpc
 from envoy.service.discovery.v3 import discovery_pb2
 
 from kedge.gateway.resource import CLUSTER, ENDPOINT, LISTENER, ROUTE, TYPES, Resource
+from kedge.lib.grpc_socket import serve_on_socket
 
 log = logging.getLogger(__name__)
 # grpcio logs a server from its destructor: a log handler that keeps records then holds a freed
@@ -462,13 +463,7 @@ class AdsServer:
         server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(_SERVICE, {"DeltaAggregatedResources": handler}),)
         )
-        socket.unlink(missing_ok=True)
-        server.add_insecure_port(f"unix:{socket}")
-        await server.start()
-        try:
-            await server.wait_for_termination()
-        finally:
-            await server.stop(None)
+        await serve_on_socket(server, socket)
 
     async def _stream(self, requests: Any, context: Any) -> Any:
         connection = Connection(self, self._now)
