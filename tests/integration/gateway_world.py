@@ -23,10 +23,14 @@ from kedge.cluster.base import Object
 from kedge.cluster.local.admission import AdmitAll
 from kedge.cluster.local.cluster import LocalCluster
 from kedge.cluster.local.store import Store
+from kedge.gateway.activator import Activator
 from kedge.gateway.bootstrap import find_envoy, make_bootstrap
+from kedge.gateway.fleet import Fleet
 from kedge.gateway.gateway import Gateway
+from kedge.gateway.members import MemberWatch
 from kedge.gateway.status import ANSWERING, current_condition
 from kedge.settings.gateway import GatewaySettings
+from kedge.settings.installation import GATEWAY_LOCAL
 
 NAMESPACED = "default"
 PREDICT = "/inference.GRPCInferenceService/ModelInfer"
@@ -200,9 +204,15 @@ class EnvoyProcess:
 
 
 class GatewayWorld:
-    """A local cluster of objects in memory, a gateway over it, and an Envoy."""
+    """A local cluster of objects in memory, a gateway over it, and an Envoy.
 
-    def __init__(self, directory: Path, *, workers: int = 1, **settings: Any) -> None:
+    Args:
+        replicas: the gateway is one that may have replicas, as on Kubernetes; it has none.
+    """
+
+    def __init__(
+        self, directory: Path, *, workers: int = 1, replicas: bool = False, **settings: Any
+    ) -> None:
         self.directory = directory
         self.sockets = Path(tempfile.mkdtemp(prefix="kedge-gw-"))
         self.settings = GatewaySettings(
@@ -216,6 +226,7 @@ class GatewayWorld:
         )
         self.cluster = LocalCluster(Store(":memory:"), AdmitAll())
         self.envoy = EnvoyProcess(directory, self.settings, workers)
+        self._join = self._make_fleet if replicas else None
         self.gateway = Gateway(self.cluster, self.settings)
         self._running: asyncio.Task[None] | None = None
         self.backends: list[Backend | GrpcBackend] = []
@@ -241,8 +252,15 @@ class GatewayWorld:
             await backend.stop()
         shutil.rmtree(self.sockets, ignore_errors=True)
 
+    def _make_fleet(self, activator: Activator) -> Fleet:
+        async def token() -> str:
+            return "secret"
+
+        watch = MemberWatch(self.cluster, "kedge", GATEWAY_LOCAL, "only")
+        return Fleet(watch, activator, f"127.0.0.1:{free_port()}", token=token)
+
     def start_gateway(self) -> None:
-        self.gateway = Gateway(self.cluster, self.settings)
+        self.gateway = Gateway(self.cluster, self.settings, join=self._join)
         self._running = asyncio.create_task(self.gateway.run())
 
     async def stop_gateway(self) -> None:
@@ -303,8 +321,9 @@ class GatewayWorld:
         *backends: Backend | GrpcBackend,
         port_name: str = "http",
         slice: str = "",
+        ready: bool = True,
     ) -> None:
-        """Make these the ready endpoints of a Service's port; one slice a port number."""
+        """Make these the endpoints of a Service's port; one slice a port number."""
         name = f"{service}-{slice or port_name}"
         for number in range(8):
             here = backends[number : number + 1]
@@ -319,7 +338,7 @@ class GatewayWorld:
                     "addressType": "IPv4",
                     "ports": [{"name": port_name, "port": here[0].port if here else 1}],
                     "endpoints": [
-                        {"addresses": [backend.address], "conditions": {"ready": True}}
+                        {"addresses": [backend.address], "conditions": {"ready": ready}}
                         for backend in here
                     ],
                 },

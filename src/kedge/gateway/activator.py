@@ -16,6 +16,7 @@ import logging
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 from kedge.gateway.ir import Endpoint, Endpoints, Hold
 from kedge.lib.clock import SYSTEM_CLOCK, Clock
@@ -35,7 +36,19 @@ WAKE_SECONDS = 1.0
 """A revision that cannot start is asked to again at most this often."""
 
 
+AGAIN_EARLY_SECONDS = 1.0
+"""Until a pod that said it is ready is asked again, if the kubelet has not seen it by then."""
+
+
 Accepts = Callable[[Endpoint], Awaitable[bool]]
+
+
+class Expected(NamedTuple):
+    """A pod to be asked whether it is ready: of which service, where, and how."""
+
+    key: str
+    address: str
+    probe: str
 
 
 class Refused(Exception):
@@ -67,13 +80,21 @@ class Ask:
 
 
 class Revision:
-    """One Service's pods and the requests that wait for them, by the port they came for."""
+    """One Service's pods and the requests that wait for them, by the port they came for.
+
+    Attributes:
+        endpoints: those that requests may go to.
+        coming: those that the kubelet has not seen ready yet.
+        early: addresses of those among them that said they are; when to ask them again.
+    """
 
     def __init__(self, key: str, now: float) -> None:
         self.key = key
         self.changed = now
         self.hold = Hold()
         self.endpoints: dict[str, tuple[Endpoint, ...]] = {}
+        self.coming: dict[str, tuple[Endpoint, ...]] = {}
+        self.early: dict[str, float] = {}
         self.waiting: dict[str, OrderedDict[Ask, None]] = {}
         self.woken: float | None = None
 
@@ -91,7 +112,7 @@ class Revision:
         return min(heads, key=lambda ask: ask.number, default=None)
 
     def addresses(self) -> set[str]:
-        return {end.address for ends in self.endpoints.values() for end in ends}
+        return _addresses(self.endpoints)
 
 
 class Activator:
@@ -124,6 +145,8 @@ class Activator:
         self._accepts = accepts or accepts_connection
         self._doubts = asyncio.Event()
         self._ended: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
+        self._early: set[str] = set()
+        self._expecting = asyncio.Event()
 
     def on_wake(self, callback: Callable[[str], None]) -> None:
         """Call `callback("namespace/service")` at once when a request finds no pod."""
@@ -144,8 +167,8 @@ class Activator:
             hold = replace(known.hold, concurrency=0, cannot_start="")
         revision = self._find(key)
         before = revision.addresses()
-        revision.endpoints[endpoints.cluster] = endpoints.ready
         revision.hold = hold
+        self._take(revision, endpoints)
         self._note_addresses(revision, before)
         if not revision.addresses() and revision.held:
             self._wake(revision)
@@ -160,11 +183,13 @@ class Activator:
             return
         before = revision.addresses()
         revision.endpoints.pop(cluster, None)
+        revision.coming.pop(cluster, None)
         self._note_addresses(revision, before)
         for ask in revision.waiting.pop(cluster, ()):
             _refuse(ask, Refused(f"Service {revision.hold.title or revision.key} is gone."))
         if not revision.endpoints:
             del self._revisions[revision.key]
+            self._early.discard(revision.key)
 
     def find(self, cluster: str) -> Revision | None:
         return self._revisions.get(key_of(cluster))
@@ -173,6 +198,23 @@ class Activator:
         if key not in self._revisions:
             self._revisions[key] = Revision(key, self._clock.monotonic())
         return self._revisions[key]
+
+    def _take(self, revision: Revision, endpoints: Endpoints) -> None:
+        """What is ready, and what is coming; of the latter, those that said that they are ready
+        stay where requests may go."""
+        revision.coming[endpoints.cluster] = endpoints.coming
+        revision.endpoints[endpoints.cluster] = endpoints.ready + tuple(
+            end for end in endpoints.coming if end.address in revision.early
+        )
+        confirmed = revision.early.keys() - _addresses(revision.coming)
+        for address in confirmed:
+            del revision.early[address]
+        if confirmed:
+            # Envoy hears of them only now.
+            revision.changed = self._clock.monotonic()
+            self._note_early(revision)
+        if endpoints.coming and revision.held:
+            self._expecting.set()
 
     def _note_addresses(self, revision: Revision, before: set[str]) -> None:
         now = revision.addresses()
@@ -206,6 +248,8 @@ class Activator:
         revision.waiting.setdefault(cluster, OrderedDict())[ask] = None
         self._asked.add(revision.key)
         self._let_go(revision, 1)
+        if revision.held and any(revision.coming.values()):
+            self._expecting.set()
         return ask
 
     def adopt(self, cluster: str, address: str) -> Ask:
@@ -297,7 +341,7 @@ class Activator:
         doubted = {self._ended.pop(id)[1]} if id in self._ended else set()
         if not revision.hold.concurrency and now - revision.changed > SETTLE_SECONDS:
             # Envoy has had these pods for a while, and asks nevertheless.
-            doubted |= revision.addresses()
+            doubted |= revision.addresses() - revision.early.keys()
         for endpoints in revision.endpoints.values():
             self.lost.update((end.address, end) for end in endpoints if end.address in doubted)
         if self.lost:
@@ -317,6 +361,52 @@ class Activator:
             self.pods_changed(good)
             if self.lost and not self._doubts.is_set():
                 await self._clock.sleep(DOUBT_SECONDS)
+
+    # Pods that are ready, though the kubelet has not looked yet
+
+    async def expected(self) -> list[Expected]:
+        """The coming pods to ask now; waits until requests wait for such."""
+        while not (self._early or self._list_expected()):
+            self._expecting.clear()
+            await self._expecting.wait()
+        return self._list_expected()
+
+    def _list_expected(self) -> list[Expected]:
+        now = self._clock.monotonic()
+        return [
+            Expected(key, address, revision.hold.probe)
+            for key in self._asked | self._early
+            if (revision := self._revisions.get(key)) is not None and revision.hold.probe
+            for address in _addresses(revision.coming)
+            if (revision.early[address] <= now if address in revision.early else revision.held)
+        ]
+
+    def hear(self, one: Expected, *, ready: bool) -> None:
+        """What it said. It is asked again now and then, until the kubelet has seen it too."""
+        revision = self._revisions.get(one.key)
+        if revision is None or one.address not in _addresses(revision.coming):
+            return
+        was = one.address in revision.early
+        if ready:
+            revision.early[one.address] = self._clock.monotonic() + AGAIN_EARLY_SECONDS
+        else:
+            revision.early.pop(one.address, None)
+        self._note_early(revision)
+        if was == ready:
+            return
+        before = revision.addresses()
+        for cluster, coming in revision.coming.items():
+            kept = tuple(e for e in revision.endpoints[cluster] if e.address != one.address)
+            found = tuple(e for e in coming if e.address == one.address) if ready else ()
+            revision.endpoints[cluster] = kept + found
+        self._note_addresses(revision, before)
+        self._schedule(one.key)
+
+    def _note_early(self, revision: Revision) -> None:
+        if revision.early:
+            self._early.add(revision.key)
+        else:
+            self._early.discard(revision.key)
 
     # Who goes next
 
@@ -381,6 +471,10 @@ class Activator:
                 if busy < least:
                     best, least = endpoint, busy
         return best
+
+
+def _addresses(endpoints: Mapping[str, tuple[Endpoint, ...]]) -> set[str]:
+    return {end.address for ends in endpoints.values() for end in ends}
 
 
 async def accepts_connection(endpoint: Endpoint) -> bool:

@@ -32,6 +32,7 @@ from kedge.gateway.localendpoints import LocalEndpoints
 from kedge.gateway.members import Members
 from kedge.gateway.proxy import make_proxy_clusters
 from kedge.gateway.resource import CLUSTER, ENDPOINT, LISTENER, ROUTE, Resource, make_resource
+from kedge.gateway.scout import Scout
 from kedge.gateway.served import ServedGateway
 from kedge.gateway.shadow import make_shadow_clusters
 from kedge.gateway.status import (
@@ -121,6 +122,7 @@ class Gateway:
         self._inventory = Inventory(
             self._routes, self._services, self._slices,
             settings.gateway, self._served.bind, settings.inside,
+            scouted=self.fleet is not None,
         )  # fmt: skip
         if self.fleet is not None:
             self._informers += self.fleet.watch.informers
@@ -200,6 +202,7 @@ class Gateway:
         async with asyncio.TaskGroup() as group:
             if fleet is not None:
                 group.create_task(fleet.run())
+                group.create_task(Scout(self.activator, clock=self._clock).run())
                 group.create_task(AskingServer(fleet.sharing, lane).serve(socket))
             else:
                 group.create_task(AskingServer(self.activator, lane).serve(socket))

@@ -35,12 +35,13 @@ class Inventory:
     Attributes:
         routes: by namespace and name of the HTTPRoute.
         clusters: those that some route uses.
-        endpoints: of each cluster, ready ones only.
+        endpoints: of each cluster.
 
     Args:
         gateway: `namespace/name` of the Gateway whose routes are read.
         bind: says what its listeners make of a route.
         inside: its listener that only pods reach, if there is one.
+        scouted: pods that are not ready yet are asked for it, so they have to be known.
     """
 
     def __init__(
@@ -51,6 +52,8 @@ class Inventory:
         gateway: str,
         bind: Callable[[Object], Binding],
         inside: str = "",
+        *,
+        scouted: bool = False,
     ) -> None:
         self.routes: dict[RouteKey, CompiledRoute] = {}
         self.clusters: dict[str, Cluster] = {}
@@ -63,6 +66,7 @@ class Inventory:
         self._gateway = gateway
         self._bind = bind
         self._inside = inside
+        self._scouted = scouted
 
     def users(self, cluster: str) -> Iterable[RouteKey]:
         """The routes that send to this cluster."""
@@ -111,7 +115,7 @@ class Inventory:
         namespace, name, _ = cluster.split("/")
         service = self._find_service(namespace, name)
         slices = self._informers[2].by_index(BY_SERVICE, f"{namespace}/{name}")
-        found = compile_endpoints(cluster, service, slices)
+        found = compile_endpoints(cluster, service, slices, scouted=self._scouted)
         if self.endpoints.get(cluster) != found:
             self.endpoints[cluster] = found
             self._moved.add(cluster)

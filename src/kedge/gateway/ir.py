@@ -168,21 +168,29 @@ class Hold:
         cannot_start: why its pods cannot start; empty while they can, as far as is known.
         title: what answers call it, `namespace/name` of the InferenceService.
         no_room: why no node takes them; requests wait for one all the same.
+        probe: how to ask a pod whether it is ready, `http://pod:PORT/PATH` or `tcp://pod:PORT`;
+            empty where only the kubelet can tell.
     """
 
     concurrency: int = 0
     cannot_start: str = ""
     title: str = ""
     no_room: str = ""
+    probe: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """The ready endpoints of the cluster of that name; `hold` if there may be none for a while."""
+    """The ready endpoints of the cluster of that name; `hold` if there may be none for a while.
+
+    Attributes:
+        coming: those that are not ready yet, where they can be asked.
+    """
 
     cluster: str
     ready: tuple[Endpoint, ...] = ()
     hold: Hold | None = None
+    coming: tuple[Endpoint, ...] = ()
 
     @property
     def direct(self) -> tuple[Endpoint, ...]:

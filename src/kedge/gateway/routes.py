@@ -45,6 +45,9 @@ CANNOT_START_ANNOTATION = "serving.kedge.dev/cannot-start"
 """On a Service: why its pods cannot start, as long as they cannot."""
 NO_ROOM_ANNOTATION = "serving.kedge.dev/no-room"
 """On a Service: why no node takes its pods, as long as none does."""
+PROBE_ANNOTATION = "serving.kedge.dev/ready-probe"
+"""On a Service: how to ask one of its pods whether it is ready, `http://pod:PORT/PATH` or
+`tcp://pod:PORT`."""
 COMPARE_ANNOTATION = "serving.kedge.dev/compare-mirrors"
 """On an HTTPRoute, with value `true`: answers to mirrored requests are compared with those that
 clients get."""
@@ -365,24 +368,33 @@ def compile_hold(service: Object) -> Hold | None:
         concurrency=int(declared) if declared.isdecimal() else 0,
         cannot_start=annotations.get(CANNOT_START_ANNOTATION, ""),
         no_room=annotations.get(NO_ROOM_ANNOTATION, ""),
+        probe=annotations.get(PROBE_ANNOTATION, ""),
         title=f"{metadata.get('namespace', '')}/{name}",
     )
 
 
-def compile_endpoints(cluster: str, service: Object | None, slices: Iterable[Object]) -> Endpoints:
-    """The ready endpoints of a cluster (`namespace/service/port`), from its Service's slices."""
+def compile_endpoints(
+    cluster: str, service: Object | None, slices: Iterable[Object], *, scouted: bool = False
+) -> Endpoints:
+    """The endpoints of a cluster (`namespace/service/port`), from its Service's slices.
+
+    Args:
+        scouted: those that are not ready yet are told too, where they can be asked.
+    """
     port = None if service is None else find_port(service, int(cluster.rpartition("/")[2]))
     if service is None or port is None:
         return Endpoints(cluster)
-    ready = {
-        Endpoint(address, number)
-        for piece in slices
-        for number in _port_numbers(piece, port.get("name") or "")
-        for endpoint in piece.get("endpoints") or ()
-        if _is_ready(endpoint)
-        for address in endpoint.get("addresses") or ()
-    }
-    return Endpoints(cluster, tuple(sorted(ready)), compile_hold(service))
+    hold = compile_hold(service)
+    ready, coming = set[Endpoint](), set[Endpoint]()
+    for piece in slices:
+        for number in _port_numbers(piece, port.get("name") or ""):
+            for endpoint in piece.get("endpoints") or ():
+                if (conditions := endpoint.get("conditions") or {}).get("terminating"):
+                    continue
+                found = ready if conditions.get("ready") is not False else coming
+                found.update(Endpoint(one, number) for one in endpoint.get("addresses") or ())
+    awaited = sorted(coming - ready) if scouted and hold and hold.probe else ()
+    return Endpoints(cluster, tuple(sorted(ready)), hold, tuple(awaited))
 
 
 def _port_numbers(piece: Object, name: str) -> list[int]:
@@ -391,11 +403,6 @@ def _port_numbers(piece: Object, name: str) -> list[int]:
         for port in piece.get("ports") or ()
         if (port.get("name") or "") == name and port.get("port")
     ]
-
-
-def _is_ready(endpoint: Mapping[str, Any]) -> bool:
-    conditions = endpoint.get("conditions") or {}
-    return conditions.get("ready") is not False and not conditions.get("terminating")
 
 
 def make_hosts(compiled: Iterable[CompiledRoute]) -> tuple[VirtualHost, ...]:

@@ -98,6 +98,8 @@ CANNOT_START = f"{KEDGE}/cannot-start"
 """Annotation on such a Service, while its pods cannot start: why."""
 NO_ROOM = f"{KEDGE}/no-room"
 """Annotation on such a Service, while no node takes its pods: why. A node may come any time."""
+READY_PROBE = f"{KEDGE}/ready-probe"
+"""Annotation on such a Service: how the gateway asks a pod itself whether it is ready."""
 
 KEEPALIVE = f"{KEDGE}/keepalive-seconds"
 """Annotation on a Service: how long its server keeps idle connections, in seconds."""

@@ -176,6 +176,42 @@ def first_port(container: Tree) -> int:
     return int(ports[0]["containerPort"]) if ports else DEFAULT_PORT
 
 
+def ready_probe(pod: Tree) -> str:
+    """How to ask a pod from outside whether it is ready, `http://pod:PORT/PATH` or
+    `tcp://pod:PORT`; empty where the answer would not be the kubelet's.
+
+    That of several containers is more than one answer, and what a probe says in headers, over TLS
+    or in a command is not for others to repeat.
+    """
+    if len(pod["containers"]) != 1 or pod.get("readinessGates"):
+        return ""
+    (container,) = pod["containers"]
+    probe = container.get("readinessProbe") or {}
+    if probe.get("initialDelaySeconds") or probe.get("successThreshold", 1) != 1:
+        return ""
+    for scheme, kind in (("http", "httpGet"), ("tcp", "tcpSocket")):
+        action = probe.get(kind)
+        if action is None or action.get("host") or action.get("httpHeaders"):
+            continue
+        port = _number(container, action)
+        if port and (action.get("scheme") or "HTTP").upper() == "HTTP":
+            return f"{scheme}://pod:{port}" + (_path(action) if kind == "httpGet" else "")
+    return ""
+
+
+def _number(container: Tree, action: Tree) -> int:
+    port = action.get("port")
+    if isinstance(port, int):
+        return port
+    named = (one for one in container.get("ports") or () if one.get("name") == port)
+    return next((int(one["containerPort"]) for one in named), 0)
+
+
+def _path(action: Tree) -> str:
+    path = str(action.get("path") or "/")
+    return path if path.startswith("/") else f"/{path}"
+
+
 def complete(pod: Tree, annotations: Mapping[str, str], *, probe_period: int) -> None:
     """Fill in what a pod needs to be ready only when it serves and to say why it failed.
 

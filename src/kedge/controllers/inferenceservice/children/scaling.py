@@ -10,6 +10,7 @@ from __future__ import annotations
 from kedge.api.inferenceservice.scaler import KNATIVE_CLASS, Scaler, scaler_of
 from kedge.controllers.inferenceservice import names
 from kedge.controllers.inferenceservice.components import Component, ServicePlan
+from kedge.controllers.inferenceservice.pod import ready_probe
 from kedge.settings.serving import DeploymentMode
 
 _KPA = "kpa.autoscaling.knative.dev"
@@ -100,4 +101,8 @@ def service_annotations(plan: ServicePlan, component: Component) -> dict[str, st
     """Annotations of the Service of the pods."""
     if not is_activatable(plan, component):
         return {}
-    return {names.CONTAINER_CONCURRENCY: str(component.container_concurrency)}
+    probe = ready_probe(component.pod)
+    return {
+        names.CONTAINER_CONCURRENCY: str(component.container_concurrency),
+        **({names.READY_PROBE: probe} if probe else {}),
+    }
