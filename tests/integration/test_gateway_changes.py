@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.gateway_world import GatewayWorld, eventually, gateway_world, rule
+from tests.integration.gateway_world import WAIT, GatewayWorld, eventually, gateway_world, rule
 
 from kedge.api.scheme import SERVICE
 from kedge.gateway.xds import Connection
@@ -244,3 +245,27 @@ async def test_a_pod_that_refuses_connections_is_passed_over(world: GatewayWorld
     await load.more(200)
     await load.stop()
     assert load.failed == []
+
+
+@pytest.mark.parametrize("activation", [False, True])
+async def test_a_pod_is_noticed_that_says_nothing_any_more(
+    world: GatewayWorld, activation: bool
+) -> None:
+    """A node cannot be taken away here; the kernel tells that it would look."""
+    pod = await world.backend("a", "127.0.0.2")
+    await world.service("iris", activation=activation, concurrency=1)
+    await world.endpoints("iris", pod)
+    await world.route("iris", rule("iris"), hostnames=(HOST,))
+    await world.answering("iris")
+    pod.delay = WAIT
+    asked = asyncio.create_task(world.get("/x", HOST))
+    await eventually(lambda: pod.active == 1)
+    await eventually(lambda: keeps_looking(pod.address, pod.port))
+    asked.cancel()
+
+
+def keeps_looking(address: str, port: int) -> bool:
+    """Whether connections to there are checked while they are idle, by /proc/net/tcp (proc(5))."""
+    remote = f"{socket.inet_aton(address)[::-1].hex()}:{port:04x}".upper()
+    found = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return any(one[2] == remote and one[5].startswith("02:") for one in found)

@@ -59,6 +59,15 @@ THRESHOLDS = {
     ]
 }
 """Circuit breakers that never open: how much a model is asked is not for Envoy to limit."""
+TO_PODS = {
+    "tcp_keepalive": {
+        "keepalive_time": {"value": 10},
+        "keepalive_interval": {"value": 5},
+        "keepalive_probes": {"value": 3},
+    }
+}
+"""A pod whose node is gone says nothing any more. A request in it ends after 25 seconds, however
+long a model that lives may take to answer."""
 _GRPC_REFUSAL = (
     "Service {service} does not speak gRPC: it has no port named h2c or grpc."
     " Fix: call it over REST, or name its gRPC port 'h2c'."
@@ -87,6 +96,7 @@ def make_cluster(cluster: ir.Cluster) -> Any:
         eds_cluster_config={"eds_config": ADS},
         connect_timeout=duration(CONNECT_SECONDS),
         per_connection_buffer_limit_bytes={"value": BUFFER_BYTES},
+        upstream_connection_options=TO_PODS,
         lb_policy="LEAST_REQUEST",
         common_lb_config={
             "healthy_panic_threshold": {"value": 0},
