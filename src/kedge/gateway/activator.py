@@ -11,14 +11,14 @@ Nothing here speaks to Envoy: `asking` does, and calls this.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
 from kedge.gateway.ir import Endpoint, Endpoints, Hold
+from kedge.gateway.revision import Ask, Refused, Revision, key_of
 from kedge.lib.clock import SYSTEM_CLOCK, Clock
 
 log = logging.getLogger(__name__)
@@ -34,8 +34,6 @@ DOUBT_SECONDS = 0.1
 CONNECT_SECONDS = 1.0
 WAKE_SECONDS = 1.0
 """A revision that cannot start is asked to again at most this often."""
-
-
 AGAIN_EARLY_SECONDS = 1.0
 """Until a pod that said it is ready is asked again, if the kubelet has not seen it by then."""
 
@@ -49,70 +47,6 @@ class Expected(NamedTuple):
     key: str
     address: str
     probe: str
-
-
-class Refused(Exception):
-    """The request is not to wait; `retry_after` seconds are told to the client where given."""
-
-    def __init__(self, message: str, *, retry_after: int | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.retry_after = retry_after
-
-
-class Ask:
-    """One request that asked for a pod.
-
-    Attributes:
-        placed: the endpoint to send it to, or `Refused`.
-        address: the pod whose slot it holds; empty while it waits.
-    """
-
-    __slots__ = ("address", "cluster", "id", "number", "placed")
-    _numbers = itertools.count()
-
-    def __init__(self, cluster: str, id: bytes, placed: asyncio.Future[Endpoint]) -> None:
-        self.number = next(self._numbers)
-        self.cluster = cluster
-        self.id = id
-        self.placed = placed
-        self.address = ""
-
-
-class Revision:
-    """One Service's pods and the requests that wait for them, by the port they came for.
-
-    Attributes:
-        endpoints: those that requests may go to.
-        coming: those that the kubelet has not seen ready yet.
-        early: addresses of those among them that said they are; when to ask them again.
-    """
-
-    def __init__(self, key: str, now: float) -> None:
-        self.key = key
-        self.changed = now
-        self.hold = Hold()
-        self.endpoints: dict[str, tuple[Endpoint, ...]] = {}
-        self.coming: dict[str, tuple[Endpoint, ...]] = {}
-        self.early: dict[str, float] = {}
-        self.waiting: dict[str, OrderedDict[Ask, None]] = {}
-        self.woken: float | None = None
-
-    @property
-    def held(self) -> int:
-        return sum(map(len, self.waiting.values()))
-
-    def first(self, passed_over: Collection[str]) -> Ask | None:
-        """The one that has waited longest, of all ports but these."""
-        heads = (
-            next(iter(asks))
-            for cluster, asks in self.waiting.items()
-            if asks and cluster not in passed_over
-        )
-        return min(heads, key=lambda ask: ask.number, default=None)
-
-    def addresses(self) -> set[str]:
-        return _addresses(self.endpoints)
 
 
 class Activator:
@@ -182,8 +116,7 @@ class Activator:
         if revision is None:
             return
         before = revision.addresses()
-        revision.endpoints.pop(cluster, None)
-        revision.coming.pop(cluster, None)
+        revision.drop(cluster)
         self._note_addresses(revision, before)
         for ask in revision.waiting.pop(cluster, ()):
             _refuse(ask, Refused(f"Service {revision.hold.title or revision.key} is gone."))
@@ -200,16 +133,7 @@ class Activator:
         return self._revisions[key]
 
     def _take(self, revision: Revision, endpoints: Endpoints) -> None:
-        """What is ready, and what is coming; of the latter, those that said that they are ready
-        stay where requests may go."""
-        revision.coming[endpoints.cluster] = endpoints.coming
-        revision.endpoints[endpoints.cluster] = endpoints.ready + tuple(
-            end for end in endpoints.coming if end.address in revision.early
-        )
-        confirmed = revision.early.keys() - _addresses(revision.coming)
-        for address in confirmed:
-            del revision.early[address]
-        if confirmed:
+        if revision.take(endpoints):
             # Envoy hears of them only now.
             revision.changed = self._clock.monotonic()
             self._note_early(revision)
@@ -377,30 +301,21 @@ class Activator:
             Expected(key, address, revision.hold.probe)
             for key in self._asked | self._early
             if (revision := self._revisions.get(key)) is not None and revision.hold.probe
-            for address in _addresses(revision.coming)
+            for address in revision.expected()
             if (revision.early[address] <= now if address in revision.early else revision.held)
         ]
 
     def hear(self, one: Expected, *, ready: bool) -> None:
         """What it said. It is asked again now and then, until the kubelet has seen it too."""
         revision = self._revisions.get(one.key)
-        if revision is None or one.address not in _addresses(revision.coming):
+        if revision is None or one.address not in revision.expected():
             return
-        was = one.address in revision.early
-        if ready:
-            revision.early[one.address] = self._clock.monotonic() + AGAIN_EARLY_SECONDS
-        else:
-            revision.early.pop(one.address, None)
+        before, again = revision.addresses(), self._clock.monotonic() + AGAIN_EARLY_SECONDS
+        news = revision.hear(one.address, ready=ready, again=again)
         self._note_early(revision)
-        if was == ready:
-            return
-        before = revision.addresses()
-        for cluster, coming in revision.coming.items():
-            kept = tuple(e for e in revision.endpoints[cluster] if e.address != one.address)
-            found = tuple(e for e in coming if e.address == one.address) if ready else ()
-            revision.endpoints[cluster] = kept + found
-        self._note_addresses(revision, before)
-        self._schedule(one.key)
+        if news:
+            self._note_addresses(revision, before)
+            self._schedule(one.key)
 
     def _note_early(self, revision: Revision) -> None:
         if revision.early:
@@ -473,10 +388,6 @@ class Activator:
         return best
 
 
-def _addresses(endpoints: Mapping[str, tuple[Endpoint, ...]]) -> set[str]:
-    return {end.address for ends in endpoints.values() for end in ends}
-
-
 async def accepts_connection(endpoint: Endpoint) -> bool:
     """Whether the pod takes a connection."""
     try:
@@ -486,11 +397,6 @@ async def accepts_connection(endpoint: Endpoint) -> bool:
         return False
     writer.close()
     return True
-
-
-def key_of(cluster: str) -> str:
-    """`namespace/service` of a cluster's name."""
-    return cluster.rpartition("/")[0]
 
 
 def _cannot_start(hold: Hold) -> Refused:

@@ -18,8 +18,8 @@ from envoy.service.ext_proc.v3 import external_processor_pb2 as messages
 from google.protobuf import struct_pb2
 
 from kedge.gateway.activation import CLUSTER_ATTRIBUTE, ID_HEADER, LANE_HEADER, NAMESPACE
-from kedge.gateway.activator import Refused, Revision, key_of
 from kedge.gateway.ir import Endpoint
+from kedge.gateway.revision import Refused, Revision, key_of
 from kedge.gateway.translate import ACTIVATION, why_name
 from kedge.lib.grpc_socket import serve_on_socket
 

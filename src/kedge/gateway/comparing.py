@@ -16,8 +16,8 @@ from typing import Any
 import grpc
 from envoy.service.ext_proc.v3 import external_processor_pb2 as messages
 
-from kedge.gateway.activator import key_of
 from kedge.gateway.agreement import Answer, compare
+from kedge.gateway.revision import key_of
 from kedge.gateway.shadow import CANDIDATE, REPORT
 from kedge.gateway.translate import COMPARE_ROLE, SHADOW_HEADER
 from kedge.lib.clock import SYSTEM_CLOCK, Clock

@@ -11,8 +11,9 @@ from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
-from kedge.gateway.activator import Activator, key_of
+from kedge.gateway.activator import Activator
 from kedge.gateway.admin import AdminError, EnvoyAdmin
+from kedge.gateway.revision import key_of
 from kedge.lib.clock import SYSTEM_CLOCK, Clock
 
 SAMPLE_SECONDS = 0.1

@@ -19,10 +19,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from kedge.gateway import peerwire as wire
-from kedge.gateway.activator import Activator, Ask, Refused, Revision, key_of
+from kedge.gateway.activator import Activator
 from kedge.gateway.ir import Endpoint
 from kedge.gateway.members import Members
 from kedge.gateway.peers import Line
+from kedge.gateway.revision import Ask, Refused, Revision, key_of
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from kedge.gateway.activator import key_of
 from kedge.gateway.admin import EnvoyAdmin
+from kedge.gateway.revision import key_of
 from kedge.settings.gateway import LATENCY_BUCKETS
 
 _FILTER = r"^cluster\.[^.]%2B\.upstream_rq_([245]xx|time)$"

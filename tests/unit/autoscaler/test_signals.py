@@ -102,7 +102,11 @@ def test_messages_come_out_as_they_went_in(message: Message) -> None:
     assert decode(encode(message)) == message
 
 
-async def test_reports_and_wakes_arrive(heard: Heard, meter: Meter, tmp_path: Path) -> None:
+async def test_reports_and_wakes_arrive(
+    heard: Heard, meter: Meter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # But for the first report, only a wake makes one come.
+    monkeypatch.setattr("kedge.autoscaler.signals_client.PERIOD", 3600.0)
     server = await serve(heard, tmp_path)
     meter.now = {"ns/a": (2.0, 10.0, 1.0)}
     await heard.until(lambda: bool(heard.reports()))
@@ -114,8 +118,6 @@ async def test_reports_and_wakes_arrive(heard: Heard, meter: Meter, tmp_path: Pa
     count = len(heard.reports())
     meter.wake("ns/b")
     await heard.until(lambda: len(heard.reports()) > count)
-    # What came with the first request is told before a second is over.
-    assert heard.reports()[-1].seconds < 0.9
     await stop(server)
 
 

@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 
-from kedge.gateway.activator import Activator, Ask, Refused
+from kedge.gateway.activator import Activator
 from kedge.gateway.ir import Endpoint, Endpoints, Hold
+from kedge.gateway.revision import Ask, Refused
 
 IRIS, GRPC, OTHER = "default/iris/80", "default/iris/8081", "default/other/80"
 

@@ -11,8 +11,9 @@ import pytest
 from aiohttp import web
 from tests.ports import free_port
 
-from kedge.gateway.activator import Activator, Ask
+from kedge.gateway.activator import Activator
 from kedge.gateway.ir import Endpoint, Endpoints, Hold
+from kedge.gateway.revision import Ask
 from kedge.gateway.routes import compile_endpoints
 from kedge.gateway.scout import Scout, says_ready
 from kedge.lib.clock import SystemClock

@@ -8,11 +8,12 @@ from collections import Counter, deque
 
 import pytest
 
-from kedge.gateway.activator import Activator, Ask, Refused
+from kedge.gateway.activator import Activator
 from kedge.gateway.ir import Endpoint, Endpoints, Hold
 from kedge.gateway.members import Member, Members
 from kedge.gateway.peers import Line
 from kedge.gateway.peerwire import Message
+from kedge.gateway.revision import Ask, Refused
 from kedge.gateway.sharing import SharedAsk, Sharing
 
 SERVICES = [f"default/s{number}/80" for number in range(4)]
