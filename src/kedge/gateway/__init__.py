@@ -6,7 +6,8 @@ resources, `xds` keeps every connected Envoy at them, `status` says on each HTTP
 request sent now is answered, and `gateway` is the loop around it all. `bootstrap` starts an Envoy.
 
 Where a service may have no pod, `activation` is the place in Envoy where its requests wait,
-`activator` decides which of them gets which pod, and `asking` is where Envoy asks. `demand` and
+`activator` decides which of them gets which pod (`revision` is what it knows of one service's),
+`asking` is where Envoy asks, and `scout` asks coming pods whether they are ready. `demand` and
 `traffic` read what Envoy counts; `shadow`, `comparing` and `agreement` compare the answers to
 mirrored requests.
 
