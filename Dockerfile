@@ -11,7 +11,9 @@ COPY pyproject.toml README.md LICENSE ./
 COPY src src
 
 FROM python:${PYTHON}-slim AS runtime
-RUN useradd --uid 65532 --user-group --no-create-home --home-dir /tmp kedge
+# The base image comes without the library's byte code: each start would compile it anew.
+RUN useradd --uid 65532 --user-group --no-create-home --home-dir /tmp kedge \
+    && python -m compileall -qq -x site-packages /usr/local/lib
 ENV HOME=/tmp PATH=/opt/kedge/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 WORKDIR /tmp
 USER 65532:65532
