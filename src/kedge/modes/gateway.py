@@ -25,11 +25,12 @@ from kedge.gateway.fleet import Fleet
 from kedge.gateway.gateway import Gateway
 from kedge.gateway.leaving import Leaving
 from kedge.gateway.members import Members, MemberWatch
+from kedge.lib.addresses import any_address, join
 from kedge.lib.asgi import Body, NotNow, ReadOnly
 from kedge.modes.http import HttpServer
 from kedge.modes.part import run_process, when_told_to_stop
 from kedge.modes.reporting import make_signals
-from kedge.settings.gateway import GatewaySettings, any_address
+from kedge.settings.gateway import GatewaySettings
 from kedge.settings.installation import GATEWAY, GATEWAY_LOCAL, LOCAL_LISTENER
 from kedge.settings.serving import DEFAULT_NAMESPACE
 
@@ -149,7 +150,7 @@ def _make_gateway(cluster: Cluster, settings: SideSettings, watch: MemberWatch) 
     seen = settings.gateway
     served = settings.watch_namespace
     token = read_token(cluster, settings.namespace)
-    place = f"{settings.address or '[::]'}:{settings.peers_port}"
+    place = join(settings.address or "::", settings.peers_port)
     return Gateway(
         NarrowedCluster(cluster, served) if served else cluster,
         seen,

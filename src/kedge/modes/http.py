@@ -14,6 +14,7 @@ import aiohttp
 import uvicorn
 from yarl import URL
 
+from kedge.lib.addresses import any_address
 from kedge.lib.asgi import Body, ReadOnly, Receive, Scope, Send
 from kedge.lib.errors import KedgeError
 
@@ -73,14 +74,16 @@ class HttpServer:
 
 
 def _bind(port: int, host: str) -> socket.socket:
-    """On IPv6 and IPv4, or on IPv4 where that is all there is."""
-    if host:
-        return socket.create_server((host, port), backlog=_BACKLOG)
-    if socket.has_dualstack_ipv6():
-        return socket.create_server(
-            ("::", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG
-        )
-    return socket.create_server(("0.0.0.0", port), backlog=_BACKLOG)
+    """On every address where no host is named."""
+    address = host or any_address()
+    if ":" not in address:
+        return socket.create_server((address, port), backlog=_BACKLOG)
+    return socket.create_server(
+        (address, port),
+        family=socket.AF_INET6,
+        dualstack_ipv6=address == "::",
+        backlog=_BACKLOG,
+    )
 
 
 class Health:

@@ -48,7 +48,8 @@ class Options:
     Attributes:
         runtime: a module of `kedge.runtimes`.
         model_dir: the folder with the model's files.
-        bind_address: where to listen; a pod of the local node has an address of its own.
+        bind_address: where to listen; every address of IPv6 and IPv4 when empty. A pod of the local
+            node has an address of its own.
         enable_latency_logging: one line per request.
         log_config_file: configures Python's logging in place of the server.
         log_format: of the server's own lines and those of requests.
@@ -76,7 +77,7 @@ class Options:
     runtime: str
     model_name: str = "model"
     model_dir: str = "/mnt/models"
-    bind_address: str = "0.0.0.0"
+    bind_address: str = ""
     http_port: int = 8080
     grpc_port: int = 8081
     enable_grpc: bool = True
@@ -155,7 +156,7 @@ def _options(known: argparse.Namespace, unknown: list[str], env: Mapping[str, st
         runtime=known.runtime,
         model_name=known.model_name,
         model_dir=known.model_dir,
-        bind_address=env.get("KEDGE_BIND_ADDRESS") or Options.bind_address,
+        bind_address=env.get("KEDGE_BIND_ADDRESS", ""),
         http_port=known.http_port,
         grpc_port=known.grpc_port,
         enable_grpc=known.enable_grpc,

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+from kedge.lib.addresses import any_address, make_bound
 from kedge.server.errors import PortInUse, StartFailure
 
 BACKLOG = 2048
@@ -16,15 +17,15 @@ Factory = Callable[[], asyncio.Protocol]
 
 
 def bind(address: str, port: int, flag: str) -> socket.socket:
-    """A bound socket that does not listen yet; `flag` is the option that chose the port."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    # Naming TCP makes asyncio send small answers at once (uvloop always does).
-    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    """A bound socket that does not listen yet; `flag` is the option that chose the port.
+
+    Args:
+        address: empty for every address of the machine.
+    """
+    address = address or any_address()
     try:
-        sock.bind((address, port))
+        sock = make_bound(address, port)
     except OSError as error:
-        sock.close()
         raise _cannot_bind(error, address, port, flag) from error
     sock.setblocking(False)
     return sock

@@ -39,7 +39,7 @@ gateway does).
 | Variable | Meaning |
 | --- | --- |
 | `KSERVE_LOGLEVEL` | Level of the server's own lines; `INFO` unless set |
-| `KEDGE_BIND_ADDRESS` | Where to listen in place of every address |
+| `KEDGE_BIND_ADDRESS` | Where to listen in place of every address of IPv6 and IPv4 |
 | `KEDGE_READY_SOCKET`, `KEDGE_READY_NAME` | A datagram socket that is told once requests are \
 answered, and what this server is called there; `kedge up` sets both, in every container |
 | `KEDGE_IDLE_SECONDS` | How long nothing must come, after SIGTERM, before the server ends; 0.5 \

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from kedge.server.tracing import Tracing
 
 _TICK_SECONDS = 1.0
+_ANYWHERE = ("", "0.0.0.0", "::")
 
 
 class Door(Protocol):
@@ -71,7 +72,7 @@ class ModelServer:
     def __init__(
         self,
         *,
-        bind_address: str = "0.0.0.0",
+        bind_address: str = "",
         http_port: int = 8080,
         grpc_port: int | None = 8081,
         limits: Limits = DEFAULT_LIMITS,
@@ -232,7 +233,7 @@ class ModelServer:
         )
         self._ports = (options.http_port, options.grpc_port if options.enable_grpc else None)
         self._grace = options.grace_seconds
-        if self._address == Options.bind_address:
+        if options.bind_address and self._address in _ANYWHERE:
             self._address = options.bind_address
         self._predictor = self._predictor or options.predictor
         self.configure(options)

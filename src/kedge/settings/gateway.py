@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,8 +94,3 @@ class GatewaySettings:
             service_metrics=settings.service_metrics,
             cluster_domain=settings.cluster_domain,
         )
-
-
-def any_address() -> str:
-    """What a listener binds to be reached at every address: of IPv6 and IPv4, where both are."""
-    return "::" if socket.has_dualstack_ipv6() else "0.0.0.0"

@@ -11,6 +11,7 @@ from tests.unit.server.transport import Recorder
 
 from kedge.server.errors import BadUsage
 from kedge.server.http.access import AccessLog, Exchange, LoggedConnection, check_format
+from kedge.server.http.connection import Connection
 from kedge.server.server import ModelServer
 
 ONE = Exchange(
@@ -62,3 +63,16 @@ async def test_each_answer_is_a_line() -> None:
     assert first == 'POST /v1/models/fast:predict HTTP/1.1 200 23 "me" 7'
     assert second.startswith("POST /v1/models/none:predict HTTP/1.1 404 ")
     assert not connection._began
+
+
+@pytest.mark.parametrize(
+    ("peer", "client"), [("::ffff:10.0.0.1", "10.0.0.1"), ("fd00::1", "fd00::1")]
+)
+def test_a_client_is_called_by_the_address_it_came_by(peer: str, client: str) -> None:
+    loop = asyncio.new_event_loop()
+    connection = Connection(ModelServer(latency_log=False)._shared, loop)
+    transport = Recorder()
+    transport._extra["peername"] = (peer, 7)  # type: ignore[attr-defined]  # asyncio's own
+    connection.connection_made(transport)
+    assert connection.client == (client, 7)
+    loop.close()

@@ -15,13 +15,14 @@ from kedge.server.main import RUNTIMES, find_runtime, serve
 from kedge.server.options import parse, parse_script
 from kedge.server.ports import bind, listen
 from kedge.server.reference import document
+from kedge.server.server import ModelServer
 
 
 def test_kserve_s_arguments_are_understood() -> None:
     arguments = ["xgboost", "--model_name=m", "--model_dir=/mnt/models", "--http_port=8080"]
     options = parse([*arguments, "--nthread=1", "--workers=2", "--max_threads", "4"], {})
     assert (options.runtime, options.model_name, options.http_port) == ("xgboost", "m", 8080)
-    assert options.bind_address == "0.0.0.0"
+    assert options.bind_address == ""
     assert (options.workers, options.preload, options.seat) == (2, None, None)
     assert options.unknown == ()
     assert options.unheeded == ("--max_threads has no effect: gRPC needs no threads here.",)
@@ -141,6 +142,41 @@ def test_a_port_in_use_names_its_holder() -> None:
             bind("127.0.0.1", port, "http_port")
         assert f"Port {port} on 127.0.0.1 is taken (held by pid" in str(caught.value)
         assert "--http_port" in caught.value.fix
+
+
+@pytest.mark.parametrize(("has_both", "family"), [(True, socket.AF_INET6), (False, socket.AF_INET)])
+def test_a_server_is_reached_at_every_address(
+    monkeypatch: pytest.MonkeyPatch, has_both: bool, family: socket.AddressFamily
+) -> None:
+    if has_both and not socket.has_dualstack_ipv6():
+        pytest.skip("no IPv6 here")
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: has_both)
+    with bind("", 0, "http_port") as sock:
+        listen(sock, "http_port")
+        assert sock.family == family
+        with socket.create_connection(("127.0.0.1", sock.getsockname()[1])):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("said", "env", "used"),
+    [
+        ("", {}, ""),
+        ("", {"KEDGE_BIND_ADDRESS": "127.3.0.1"}, "127.3.0.1"),
+        ("0.0.0.0", {"KEDGE_BIND_ADDRESS": "127.3.0.1"}, "127.3.0.1"),
+        ("0.0.0.0", {}, "0.0.0.0"),
+        ("127.0.0.9", {"KEDGE_BIND_ADDRESS": "127.3.0.1"}, "127.0.0.9"),
+    ],
+)
+def test_a_script_s_own_address_counts(
+    monkeypatch: pytest.MonkeyPatch, said: str, env: dict[str, str], used: str
+) -> None:
+    monkeypatch.delenv("KEDGE_BIND_ADDRESS", raising=False)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    server = ModelServer(bind_address=said)
+    server._read([])
+    assert server._address == used
 
 
 def test_two_may_bind_but_only_one_listens() -> None:

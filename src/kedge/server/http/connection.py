@@ -24,6 +24,7 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 from uvicorn.server import ServerState
 
+from kedge.lib.addresses import plain
 from kedge.protocol.compression import too_large
 from kedge.server.batching import Job
 from kedge.server.http.heads import Fields, Head, Headers, Heads, Target
@@ -151,6 +152,11 @@ class Connection(HttpToolsProtocol):
         self._last = shared.now
 
     # -- life ------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if self.client is not None:
+            self.client = plain(self.client[0]), self.client[1]
 
     @property
     def busy(self) -> bool:
