@@ -335,7 +335,7 @@ class GatewayWorld:
                     "metadata": _metadata(
                         f"{name}-{number}", labels={"kubernetes.io/service-name": service}
                     ),
-                    "addressType": "IPv4",
+                    "addressType": "IPv6" if here and ":" in here[0].address else "IPv4",
                     "ports": [{"name": port_name, "port": here[0].port if here else 1}],
                     "endpoints": [
                         {"addresses": [backend.address], "conditions": {"ready": ready}}

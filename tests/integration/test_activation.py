@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import os
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -206,6 +207,18 @@ async def test_at_most_so_many_at_once_in_a_pod(world: GatewayWorld) -> None:
     assert [status for status, _ in await asyncio.gather(*asked)] == [200] * 40
     assert [pod.most for pod in pods] == [1, 1, 1]
     assert sum(pod.requests for pod in pods) == 40
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
+async def test_a_pod_of_ipv6_gets_what_waited_one_at_a_time(world: GatewayWorld) -> None:
+    await at_zero(world, concurrency=1)
+    asked = [asyncio.create_task(world.get("/", HOST)) for _ in range(10)]
+    await held(world, 10)
+    pod = await world.backend("six", "::1")
+    pod.delay = 0.01
+    await world.endpoints("iris", pod)
+    assert [status for status, _ in await asyncio.gather(*asked)] == [200] * 10
+    assert (pod.most, pod.requests) == (1, 10)
 
 
 async def test_slots_come_back_however_a_request_ends(world: GatewayWorld) -> None:

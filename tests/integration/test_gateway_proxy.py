@@ -62,7 +62,7 @@ async def test_grpc_clients_tunnel_with_connect(
 
 async def test_a_host_of_this_machine_is_refused_whatever_its_name(world: GatewayWorld) -> None:
     outsider = await world.backend("outsider")
-    for host in ("127.0.0.1", "localhost", "127.1", "0.0.0.0"):
+    for host in ("127.0.0.1", "localhost", "127.1", "0.0.0.0", "[::ffff:127.0.0.1]"):
         status, _ = await through_proxy(world, f"http://{host}:{outsider.port}/")
         assert status in (403, 503), host
     assert outsider.requests == 0

@@ -21,6 +21,7 @@ from kedge.gateway.activation import CLUSTER_ATTRIBUTE, ID_HEADER, LANE_HEADER, 
 from kedge.gateway.ir import Endpoint
 from kedge.gateway.revision import Refused, Revision, key_of
 from kedge.gateway.translate import ACTIVATION, why_name
+from kedge.lib.addresses import join
 from kedge.lib.grpc_socket import serve_on_socket
 
 log = logging.getLogger(__name__)
@@ -100,7 +101,7 @@ class AskingServer(Generic[AskT]):
         """The answer that names this endpoint."""
         revision = self._activator.find(cluster)
         title = (revision.hold.title if revision else "") or key_of(cluster)
-        return _make_placement(self._lane, f"{endpoint.address}:{endpoint.port}", title)
+        return _make_placement(self._lane, join(endpoint.address, endpoint.port), title)
 
 
 @lru_cache(4096)

@@ -17,6 +17,7 @@ import msgspec
 
 from kedge.gateway.members import Member, Members
 from kedge.gateway.peerwire import METHOD, Hello, Message, decode, encode
+from kedge.lib.addresses import join
 from kedge.lib.backoff import Backoff
 from kedge.lib.clock import SYSTEM_CLOCK, Clock
 from kedge.lib.errors import KedgeError
@@ -193,8 +194,7 @@ class Peers:
 
 
 def _place_of(member: Member) -> str:
-    host = f"[{member.address}]" if ":" in member.address else member.address
-    return f"{host}:{member.peers_port}"
+    return join(member.address, member.peers_port)
 
 
 def _said(error: Exception) -> str:

@@ -38,7 +38,11 @@ FORWARD, TUNNEL = "kedge/forward", "kedge/tunnel"
 """Clusters: the hosts of the world, and the way to the internal listener."""
 
 _DNS_CACHE = {"name": "pods", "dns_lookup_family": "ALL"}
-_OWN_RANGES = (("127.0.0.0", 8), ("0.0.0.0", 8), ("::", 127))
+_OWN_RANGES = (
+    ("127.0.0.0", 8), ("0.0.0.0", 8), ("::", 127),
+    ("::ffff:127.0.0.0", 104), ("::ffff:0.0.0.0", 104),
+)  # fmt: skip
+"""This machine; the last two are the first two as IPv6 writes them."""
 _FROM_PODS = {"name": INNER_HEADER, "string_match": {"exact": PODS}}
 _TUNNEL_ENDS_HERE = {"upgrade_type": "CONNECT", "connect_config": {}}
 

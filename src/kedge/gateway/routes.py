@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -34,6 +34,7 @@ from kedge.gateway.ir import (
     ValueMatch,
     VirtualHost,
 )
+from kedge.lib.addresses import IPV4, canonical
 
 KEEPALIVE_ANNOTATION = "serving.kedge.dev/keepalive-seconds"
 """On a Service: how long its pods keep an idle connection open."""
@@ -386,15 +387,34 @@ def compile_endpoints(
         return Endpoints(cluster)
     hold = compile_hold(service)
     ready, coming = set[Endpoint](), set[Endpoint]()
-    for piece in slices:
-        for number in _port_numbers(piece, port.get("name") or ""):
-            for endpoint in piece.get("endpoints") or ():
-                if (conditions := endpoint.get("conditions") or {}).get("terminating"):
-                    continue
-                found = ready if conditions.get("ready") is not False else coming
-                found.update(Endpoint(one, number) for one in endpoint.get("addresses") or ())
+    for piece, endpoint in _one_family_each(service, slices):
+        if (conditions := endpoint.get("conditions") or {}).get("terminating"):
+            continue
+        found = ready if conditions.get("ready") is not False else coming
+        for address in endpoint["addresses"][:1]:  # All are the same one's; nobody reads others.
+            for number in _port_numbers(piece, port.get("name") or ""):
+                found.add(Endpoint(canonical(address), number))
     awaited = sorted(coming - ready) if scouted and hold and hold.probe else ()
     return Endpoints(cluster, tuple(sorted(ready)), hold, tuple(awaited))
+
+
+def _one_family_each(
+    service: Object, slices: Iterable[Object]
+) -> Iterator[tuple[Object, Mapping[str, Any]]]:
+    """All endpoints and their slices, but each pod's of one family only.
+
+    A pod with two addresses is in a slice of each family, and is still one pod, with one number of
+    requests at once. It is asked by the address of the family that the Service has first.
+    """
+    first = ((service.get("spec") or {}).get("ipFamilies") or [IPV4])[0]
+    families: dict[str, str] = {}
+    pieces = [piece for piece in slices if piece.get("addressType") != "FQDN"]
+    for piece in sorted(pieces, key=lambda one: one.get("addressType", IPV4) != first):
+        family = piece.get("addressType", IPV4)
+        for endpoint in piece.get("endpoints") or ():
+            pod = (endpoint.get("targetRef") or {}).get("name")
+            if pod is None or families.setdefault(pod, family) == family:
+                yield piece, endpoint
 
 
 def _port_numbers(piece: Object, name: str) -> list[int]:

@@ -149,6 +149,57 @@ def test_ready_endpoints_of_the_right_port_only() -> None:
     assert routes.compile_endpoints("default/s/80", None, [piece]).ready == ()
 
 
+def make_family(family: str, pods: dict[str, str], **conditions: bool) -> Object:
+    piece = make_slice("s")
+    piece["addressType"] = family
+    piece["endpoints"] = [
+        {"addresses": [address], "targetRef": {"kind": "Pod", "name": pod},
+         "conditions": {"ready": True, **conditions}}
+        for pod, address in pods.items()
+    ]  # fmt: skip
+    return piece
+
+
+@pytest.mark.parametrize(
+    ("families", "expected"),
+    [
+        (["IPv4", "IPv6"], ("10.0.0.1", "10.0.0.2", "fd00::3")),
+        (["IPv6", "IPv4"], ("fd00::1", "fd00::2", "fd00::3")),
+        (None, ("10.0.0.1", "10.0.0.2", "fd00::3")),
+    ],
+)
+def test_a_pod_of_two_families_is_one_endpoint(
+    families: list[str] | None, expected: tuple[str, ...]
+) -> None:
+    """Otherwise each would get twice the requests that its hard limit says."""
+    service = make_service("s")
+    if families:
+        service["spec"]["ipFamilies"] = families
+    six = make_family("IPv6", {"a": "fd00::1", "b": "fd00::2", "c": "fd00::3"})
+    four = make_family("IPv4", {"a": "10.0.0.1", "b": "10.0.0.2"})
+    for slices in ([six, four], [four, six]):
+        found = routes.compile_endpoints("default/s/80", service, slices)
+        assert found.ready == tuple(Endpoint(address, 8080) for address in expected)
+
+
+def test_a_pod_does_not_change_its_family_while_it_ends() -> None:
+    service = make_service("s")
+    service["spec"]["ipFamilies"] = ["IPv4", "IPv6"]
+    slices = [make_family("IPv6", {"a": "fd00::1"}),
+              make_family("IPv4", {"a": "10.0.0.1"}, ready=False)]  # fmt: skip
+    assert routes.compile_endpoints("default/s/80", service, slices).ready == ()
+
+
+def test_an_endpoint_is_its_first_address_written_as_envoy_does() -> None:
+    piece = make_slice("s")
+    piece["addressType"] = "IPv6"
+    piece["endpoints"] = [{"addresses": ["FD00:0::1", "fd00::2"]}]
+    named = make_slice("s", "iris.example.org")
+    named["addressType"] = "FQDN"  # Envoy takes none, and with it none of the others.
+    found = routes.compile_endpoints("default/s/80", make_service("s"), [piece, named])
+    assert found.ready == (Endpoint("fd00::1", 8080),)
+
+
 def test_hosts_of_which_the_same_is_to_be_done_share_a_virtual_host() -> None:
     owner = [{"kind": "InferenceService", "name": "s"}]
     a = make_http_route("a", make_rule("s"), hostnames=["a.x", "both.x"], ownerReferences=owner)
