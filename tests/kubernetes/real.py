@@ -20,6 +20,7 @@ import pytest
 import yaml
 
 from kedge.install.values import Values
+from kedge.lib.addresses import bracket
 from kedge.lib.certificates import Pair
 
 Object = dict[str, Any]
@@ -35,19 +36,23 @@ OLD, NEW = "[1, 1]", "[11, 11]"
 
 _ASKING = Path(__file__).with_name("asking.py")
 _MODELS = """
-import functools, http.server, joblib, os
+import functools, http.server, joblib, os, socket
 from sklearn.datasets import load_iris
 from sklearn.svm import SVC
 flowers = load_iris()
 for folder, labels in (("old", flowers.target), ("new", flowers.target + 10)):
     os.makedirs(f"/tmp/models/{folder}")
     joblib.dump(SVC(gamma="scale").fit(flowers.data, labels), f"/tmp/models/{folder}/model.joblib")
+if socket.has_dualstack_ipv6():
+    http.server.ThreadingHTTPServer.address_family = socket.AF_INET6
 handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory="/tmp/models")
 http.server.ThreadingHTTPServer(("", 8000), handler).serve_forever()
 """
 
 _HASTY = """
-import http.server, os, signal, sys
+import http.server, os, signal, socket, sys
+if socket.has_dualstack_ipv6():
+    http.server.ThreadingHTTPServer.address_family = socket.AF_INET6
 signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 class Answer(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -283,7 +288,7 @@ class RealCluster:
     def _address(self, service: str, namespace: str) -> str:
         found = self.get("service", service, namespace)
         assert found is not None
-        return str(found["spec"]["clusterIP"])
+        return bracket(found["spec"]["clusterIP"])
 
 
 @contextlib.contextmanager

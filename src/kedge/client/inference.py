@@ -17,6 +17,7 @@ import orjson
 from kedge.client.errors import InferenceError, Unreachable
 from kedge.client.grpc_inference import GrpcInference
 from kedge.client.payloads import is_v2, to_v1, to_v2
+from kedge.lib.addresses import join
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Target:
 def _dialled(host: str, port: int | None, scheme: str) -> str:
     """`*.localhost` is this machine, whatever the resolver thinks."""
     address = "127.0.0.1" if host == "localhost" or host.endswith(".localhost") else host
-    return f"{address}:{port or (443 if scheme == 'https' else 80)}"
+    return join(address, port or (443 if scheme == "https" else 80))
 
 
 class InferenceClient:

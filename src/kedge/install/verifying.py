@@ -21,7 +21,10 @@ NAME = "kedge-probe"
 _PORT = 8080
 _ANSWER = "/v2/health/live"
 _SERVER = (
+    "import socket\n"
     "from http.server import BaseHTTPRequestHandler, HTTPServer\n"
+    "if socket.has_dualstack_ipv6():\n"
+    "    HTTPServer.address_family = socket.AF_INET6\n"
     "class Answer(BaseHTTPRequestHandler):\n"
     "    def do_GET(self):\n"
     "        self.send_response(200)\n"

@@ -34,6 +34,7 @@ from kedge.cluster.errors import ApiError
 from kedge.cluster.kubernetes import KubernetesCluster
 from kedge.cluster.narrowed import NarrowedCluster
 from kedge.controllers.inferenceservice.controller import InferenceServiceController
+from kedge.lib.addresses import join
 from kedge.modes.http import Health, HttpServer
 from kedge.modes.part import run_process, when_told_to_stop
 from kedge.modes.signals import Signals
@@ -91,8 +92,8 @@ class ControllerSettings:
 
     @property
     def identity(self) -> str:
-        host = f"[{self.address}]" if ":" in self.address else self.address
-        return make_identity(self.name, f"{host}:{self.signals_port}", str(os.getpid()))
+        address = join(self.address, self.signals_port)
+        return make_identity(self.name, address, str(os.getpid()))
 
 
 class FollowedConfig:

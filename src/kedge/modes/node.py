@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 from kedge.api.scheme import ENDPOINT_SLICE, POD, SERVICE
 from kedge.cluster.base import EventType, Object
+from kedge.cluster.errors import Forbidden, NotFound
 from kedge.cluster.kubernetes import KubernetesCluster
 from kedge.cluster.kubernetes.connection import connect_by_kubeconfig
 from kedge.cluster.local.http import kubelet
@@ -33,6 +34,7 @@ from kedge.cluster.local.podlogs import PodLogs
 from kedge.cluster.local.tls import ensure_certificate
 from kedge.gateway.bootstrap import EnvoyNotFound, find_envoy
 from kedge.install import names
+from kedge.lib.addresses import IPV4
 from kedge.lib.errors import KedgeError
 from kedge.modes.http import HttpServer
 from kedge.modes.part import run_process, when_told_to_stop
@@ -196,6 +198,7 @@ async def _run_agent(cluster: KubernetesCluster, settings: NodeSettings) -> None
         request_token=cluster.request_token,
     )
     await agent.check()
+    check_family(await _find_own_service(cluster))
     pods.on_change(_tell_of_gateways)
     async with contextlib.AsyncExitStack() as stack:
         if settings.port:
@@ -212,6 +215,24 @@ async def _run_agent(cluster: KubernetesCluster, settings: NodeSettings) -> None
                 tasks.create_task(agent.run())
         finally:
             await agent.leave()
+
+
+async def _find_own_service(cluster: KubernetesCluster) -> Object | None:
+    """The API server's, which every cluster has; None where we may not see it."""
+    try:
+        return await cluster.get(SERVICE, "kubernetes", "default")
+    except (Forbidden, NotFound):
+        return None
+
+
+def check_family(service: Object | None) -> None:
+    """Raise where Services are of another family than pods here, and so would never lead to one."""
+    families = ((service or {}).get("spec") or {}).get("ipFamilies") or [IPV4]
+    if IPV4 not in families:
+        raise NodeError(
+            "This cluster's Services have addresses of IPv6, and pods of this node have IPv4's.",
+            fix="Have a kubelet run on this machine, or join a cluster whose Services have IPv4's.",
+        )
 
 
 def _start_services(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import orjson
 
+from kedge.lib.addresses import bracket, has_port, join
 from kedge.lib.backoff import Backoff
 from kedge.protocol import v1
 from kedge.protocol.errors import (
@@ -127,7 +128,8 @@ class RestPredictor:
 
     def __init__(self, config: PredictorConfig) -> None:
         scheme = "https" if config.predictor_use_ssl else "http"
-        self._base = f"{scheme}://{config.predictor_host}"
+        host = config.predictor_host
+        self._base = f"{scheme}://{host if has_port(host) else bracket(host)}"
         self._config = config
         self._v2 = config.predictor_protocol.lower() == "v2"
         self._session: aiohttp.ClientSession | None = None
@@ -240,7 +242,7 @@ class GrpcPredictor:
         self._config = config
         host = config.predictor_host
         port = "443" if config.predictor_use_ssl else "80"
-        self._target = host if ":" in host else f"{host}:{port}"
+        self._target = host if has_port(host) else join(host, port)
         self._channel: grpc.aio.Channel | None = None
         self._infer: Any = None
 

@@ -41,6 +41,14 @@ def test_a_host_is_sent_and_never_resolved() -> None:
     assert (forwarded.url, forwarded.host) == ("http://localhost:9000", "iris.example.org")
 
 
+def test_an_address_of_ipv6_stays_in_brackets() -> None:
+    target = Target.of(service("http://[fd00::1]/serving/models/iris"))
+    assert (target.url, target.gateway) == (
+        "http://[fd00::1]:80/serving/models/iris",
+        "[fd00::1]:80",
+    )
+
+
 def test_no_url_is_an_error_that_points_on() -> None:
     with pytest.raises(InferenceError, match=r"no URL yet.*kedge why iris"):
         Target.of(service())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from kedge.cluster.kubernetes.connection import (
     connect_by_kubeconfig,
     connect_from_pod,
 )
+from kedge.lib.certificates import make_authority
 from kedge.lib.errors import KedgeError
 
 
@@ -129,6 +131,21 @@ def test_a_missing_or_unreadable_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad").write_text("{")
     with pytest.raises(InvalidConnection, match="is not YAML"):
         connect_by_kubeconfig(tmp_path / "bad")
+
+
+@pytest.mark.parametrize(
+    ("host", "server"),
+    [("10.96.0.1", "https://10.96.0.1:6443"), ("fd00::1", "https://[fd00::1]:6443")],
+)
+def test_a_pod_finds_the_server_by_either_family(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, host: str, server: str
+) -> None:
+    now = datetime.now(UTC)
+    authority = make_authority("test", now, timedelta(days=1))
+    (tmp_path / "ca.crt").write_bytes(authority.certificate)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", host)
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "6443")
+    assert connect_from_pod(tmp_path).server == server
 
 
 def test_outside_of_a_cluster_there_are_no_pod_credentials(

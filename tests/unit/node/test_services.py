@@ -35,6 +35,10 @@ def endpoints(*places: tuple[str, dict[str, bool]], port: int = 8080) -> Object:
 def test_a_service_has_a_door_per_port() -> None:
     assert doors_of(service()) == {("10.0.0.7", 80): ("ns/web", "http")}
     assert doors_of(service(address="None")) == {}
+    assert doors_of(service(address="fd00::7")) == {}
+    both = service(address="fd00::7", clusterIPs=["fd00::7", "10.0.0.7"])
+    assert doors_of(both) == doors_of(service())
+    assert make_hosts([both], "c.l", "") == make_hosts([service()], "c.l", "")
     assert doors_of({"metadata": {"name": "x", "namespace": "ns"}}) == {}
 
 

@@ -24,7 +24,7 @@ from kedge.server.kserve import (
 )
 from kedge.server.kserve import InferRequest as TheirRequest
 from kedge.server.options import parse_script
-from kedge.server.predictor import forwarded
+from kedge.server.predictor import GrpcPredictor, RestPredictor, forwarded
 
 
 def test_a_script_adds_its_flags_to_those_of_every_server() -> None:
@@ -41,6 +41,20 @@ def test_flags_win_over_the_constructor() -> None:
     assert options.predictor == PredictorConfig("h", "v2")
     with pytest.raises(BadUsage, match="grpc-v2"):
         parse_script(["--predictor_host=h", "--predictor_protocol=v3"], {})
+
+
+@pytest.mark.parametrize(
+    ("host", "base", "target"),
+    [
+        ("iris", "http://iris", "iris:80"),
+        ("iris:8080", "http://iris:8080", "iris:8080"),
+        ("fd00::1", "http://[fd00::1]", "[fd00::1]:80"),
+        ("[fd00::1]:8080", "http://[fd00::1]:8080", "[fd00::1]:8080"),
+    ],
+)
+def test_a_predictor_may_be_an_address_of_ipv6(host: str, base: str, target: str) -> None:
+    assert RestPredictor(PredictorConfig(host))._base == base
+    assert GrpcPredictor(PredictorConfig(host, "grpc-v2"))._target == target
 
 
 def test_a_script_that_cannot_start_ends_with_one_line(

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from kedge.cluster.kubernetes.plugin import token_of_plugin
+from kedge.lib.addresses import join
 from kedge.lib.errors import KedgeError
 
 _TOKEN_SECONDS = 60.0
@@ -62,9 +63,8 @@ def connect_from_pod(credentials: Path = _POD_CREDENTIALS) -> Connection:
             "KUBERNETES_SERVICE_HOST is not set, so this is not a pod of a Kubernetes cluster.",
             fix="Give a kubeconfig.",
         )
-    address = f"[{host}]" if ":" in host else host
     return Connection(
-        f"https://{address}:{port}",
+        f"https://{join(host, port)}",
         tls=ssl.create_default_context(cafile=str(credentials / "ca.crt")),
         token=_token_of_file(credentials / "token"),
     )

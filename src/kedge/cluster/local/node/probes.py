@@ -14,6 +14,7 @@ from typing import Any
 
 from kedge.cluster.base import Object
 from kedge.cluster.local.node.sandbox import ExecResult, SandboxError
+from kedge.lib.addresses import join
 
 RunCommand = Callable[[list[str], float], Awaitable[ExecResult]]
 
@@ -105,7 +106,7 @@ def port_of(action: Object, container: Object) -> int:
 def _where(probe: Object, container: Object, address: str) -> str:
     for kind in ("httpGet", "tcpSocket", "grpc"):
         if action := probe.get(kind):
-            return f"{action.get('host') or address}:{port_of(action, container)}"
+            return join(action.get("host") or address, port_of(action, container))
     return "the container"
 
 
@@ -115,7 +116,7 @@ async def http_get(action: Object, container: Object, address: str) -> Outcome:
     path = action.get("path") or "/"
     path = path if path.startswith("/") else f"/{path}"
     headers = {
-        "Host": f"{host}:{port}",
+        "Host": join(host, port),
         "User-Agent": "kube-probe/kedge",
         "Accept": "*/*",
         **{header["name"]: header["value"] for header in action.get("httpHeaders") or []},
@@ -132,9 +133,9 @@ async def http_get(action: Object, container: Object, address: str) -> Outcome:
             writer.transport.abort()
     words = line.split()
     if len(words) < 2 or not words[1].isdigit():
-        return Outcome(False, f"http://{host}:{port}{path} does not answer in HTTP")
+        return Outcome(False, f"http://{join(host, port)}{path} does not answer in HTTP")
     status = int(words[1])
-    message = f"GET http://{host}:{port}{path} answered {status}"
+    message = f"GET http://{join(host, port)}{path} answered {status}"
     return Outcome(200 <= status < 400, message)
 
 
@@ -154,7 +155,7 @@ async def _ask_grpc(address: str, port: int, service: str) -> Outcome:
     request = b"\x0a" + bytes([len(name)]) + name if name else b""
     try:
         async with grpc.aio.insecure_channel(
-            f"{address}:{port}", options=[("grpc.enable_http_proxy", 0)]
+            join(address, port), options=[("grpc.enable_http_proxy", 0)]
         ) as channel:
             ask = channel.unary_unary(
                 "/grpc.health.v1.Health/Check",
@@ -164,9 +165,11 @@ async def _ask_grpc(address: str, port: int, service: str) -> Outcome:
             answer: bytes = await ask(request)
     except grpc.aio.AioRpcError as error:
         refused = error.code() == grpc.StatusCode.UNAVAILABLE
-        return Outcome(False, f"health check at {address}:{port}: {error.details()}", refused)
+        return Outcome(False, f"health check at {join(address, port)}: {error.details()}", refused)
     serving = answer[:2] == b"\x08\x01"
-    return Outcome(serving, "" if serving else f"{address}:{port} answers that it is not serving")
+    return Outcome(
+        serving, "" if serving else f"{join(address, port)} answers that it is not serving"
+    )
 
 
 def _as_is(message: bytes) -> bytes:

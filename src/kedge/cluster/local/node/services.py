@@ -49,11 +49,18 @@ class Cache(Protocol):
     ) -> list[Object]: ...
 
 
+def _address_of(service: Object) -> str:
+    """Its address of IPv4, as pods have here; empty where it has none."""
+    spec = service.get("spec") or {}
+    found = spec.get("clusterIPs") or [spec.get("clusterIP") or "None"]
+    return next((one for one in found if one != "None" and ":" not in one), "")
+
+
 def doors_of(service: Object) -> dict[Door, Target]:
     """Where a Service listens; nothing for one without an address of its own."""
     metadata, spec = service["metadata"], service.get("spec") or {}
-    address = spec.get("clusterIP") or "None"
-    if address == "None" or ":" in address:
+    address = _address_of(service)
+    if not address:
         return {}
     key = f"{metadata['namespace']}/{metadata['name']}"
     return {
@@ -87,8 +94,7 @@ def make_hosts(services: Iterable[Object], domain: str, before: str) -> str:
     """An /etc/hosts with the names of all Services, after what the machine's own says."""
     lines = [before.rstrip("\n")]
     for service in services:
-        address = (service.get("spec") or {}).get("clusterIP") or "None"
-        if address != "None":
+        if address := _address_of(service):
             name = f"{service['metadata']['name']}.{service['metadata']['namespace']}"
             lines.append(f"{address} {name}.svc.{domain} {name}.svc {name}")
     return "\n".join([lines[0], *sorted(lines[1:])]) + "\n"
