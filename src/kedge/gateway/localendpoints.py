@@ -20,6 +20,7 @@ from kedge.cluster.base import Cluster, EventType, Object
 from kedge.cluster.errors import NotFound
 from kedge.gateway.inventory import BY_SERVICE
 from kedge.gateway.members import Member, Members
+from kedge.lib.addresses import IPV4
 from kedge.lib.clock import SYSTEM_CLOCK, Clock
 from kedge.reconcile.controller import Controller, Key, Result
 from kedge.reconcile.informer import Informer
@@ -47,9 +48,14 @@ def slice_name(service: str) -> str:
 
 
 def make_slice(service: Object, members: Iterable[Member]) -> Object:
-    """The endpoints of a Service: all ready replicas, at the port where pods ask."""
+    """The endpoints of a Service: all ready replicas, at the port where pods ask.
+
+    Their addresses are of the Service's first family; nobody who asks it reads those of another.
+    """
     ready = [member for member in members if member.ready and member.local_port]
-    family = ready[0].family if ready else "IPv4"
+    [family, *_] = service["spec"].get("ipFamilies") or [ready[0].family if ready else IPV4]
+    if not any(member.address_of(family) for member in ready):
+        family = ready[0].family if ready else family
     metadata = service["metadata"]
     return {
         "apiVersion": ENDPOINT_SLICE.api_version,
@@ -69,9 +75,9 @@ def make_slice(service: Object, members: Iterable[Member]) -> Object:
         },
         "addressType": family,
         "endpoints": [
-            {"addresses": [member.address], "conditions": {"ready": True}}
+            {"addresses": [address], "conditions": {"ready": True}}
             for member in ready
-            if member.family == family
+            if (address := member.address_of(family))
         ],
         "ports": [
             {

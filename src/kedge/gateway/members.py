@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kedge.api.scheme import ENDPOINT_SLICE
 from kedge.cluster.base import Cluster, EventType, Object
+from kedge.lib.addresses import IPV4
 from kedge.lib.clock import SYSTEM_CLOCK, Clock
 from kedge.reconcile.informer import Informer
 
@@ -30,6 +31,7 @@ class Member:
         peers_port: where its peers reach it.
         ready: requests come to it.
         terminating: its pod is being deleted.
+        second: its address of the other family; empty where it has none.
     """
 
     name: str
@@ -39,6 +41,11 @@ class Member:
     peers_port: int
     ready: bool
     terminating: bool = False
+    second: str = ""
+
+    def address_of(self, family: str) -> str:
+        """Its address of a family; empty where it has none."""
+        return self.address if family == self.family else self.second
 
 
 def read_members(slices: Iterable[Object]) -> tuple[Member, ...]:
@@ -52,16 +59,22 @@ def read_members(slices: Iterable[Object]) -> tuple[Member, ...]:
             member = Member(
                 name,
                 endpoint["addresses"][0],
-                piece.get("addressType", "IPv4"),
+                piece.get("addressType", IPV4),
                 ports.get(LOCAL_PORT, 0),
                 ports.get(PEERS_PORT, 0),
                 conditions.get("ready") is not False and not conditions.get("terminating"),
                 bool(conditions.get("terminating")),
             )
-            # One with two addresses is in a slice of each family.
-            if name not in found or member.family < found[name].family:
-                found[name] = member
+            found[name] = _join(found.get(name, member), member)
     return tuple(sorted(found.values(), key=lambda member: member.name))
+
+
+def _join(one: Member, other: Member) -> Member:
+    """One with two addresses is in a slice of each family."""
+    if one.family == other.family:
+        return replace(other, second=one.second)
+    first, second = sorted((one, other), key=lambda member: member.family)
+    return replace(first, second=second.address)
 
 
 class Members:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from kedge.gateway.localendpoints import is_ours, make_slice
@@ -36,6 +37,19 @@ def test_they_are_the_ready_replicas_where_pods_ask() -> None:
     assert made["addressType"] == "IPv4"
     assert made["ports"] == [{"name": "http", "port": 8888, "protocol": "TCP"}]
     assert [one["addresses"] for one in made["endpoints"]] == [["10.0.0.1"], ["10.0.0.3"]]
+
+
+def test_their_addresses_are_of_the_family_that_the_service_has_first() -> None:
+    both = [replace(member("a", "10.0.0.1"), second="fd00::1"), member("b", "10.0.0.2")]
+
+    def found(*families: str) -> tuple[str, list[str]]:
+        made = make_slice(make_service(ipFamilies=list(families)), both)
+        return made["addressType"], [one["addresses"][0] for one in made["endpoints"]]
+
+    assert found("IPv4") == found("IPv4", "IPv6") == ("IPv4", ["10.0.0.1", "10.0.0.2"])
+    assert found("IPv6") == ("IPv6", ["fd00::1"])
+    assert make_slice(make_service(ipFamilies=["IPv6"]), both[1:])["addressType"] == "IPv4"
+    assert make_slice(make_service(ipFamilies=["IPv6"]), [])["endpoints"] == []
 
 
 def test_a_service_with_pods_is_left_alone() -> None:

@@ -35,6 +35,7 @@ def test_endpoints_are_members() -> None:
         ("b", "10.0.0.2", False, False),
         ("c", "fd00::3", False, True),
     ]
+    assert [one.address_of("IPv6") for one in found] == ["fd00::1", "", "fd00::3"]
     assert {one.local_port for one in found} == {8888}
     assert {one.peers_port for one in found} == {9445}
 
