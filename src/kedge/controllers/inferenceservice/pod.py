@@ -180,12 +180,14 @@ def ready_probe(pod: Tree) -> str:
     """How to ask a pod from outside whether it is ready, `http://pod:PORT/PATH` or
     `tcp://pod:PORT`; empty where the answer would not be the kubelet's.
 
-    That of several containers is more than one answer, and what a probe says in headers, over TLS
-    or in a command is not for others to repeat.
+    Two probes are more than one answer, and what a probe says in headers, over TLS or in a command
+    is not for others to repeat. Containers without a probe, such as the one that brings the model,
+    have nothing to say.
     """
-    if len(pod["containers"]) != 1 or pod.get("readinessGates"):
+    probed = [one for one in pod["containers"] if one.get("readinessProbe")]
+    container = serving_container(pod)
+    if probed != [container] or pod.get("readinessGates"):
         return ""
-    (container,) = pod["containers"]
     probe = container.get("readinessProbe") or {}
     if probe.get("initialDelaySeconds") or probe.get("successThreshold", 1) != 1:
         return ""

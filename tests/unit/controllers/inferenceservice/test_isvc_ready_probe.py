@@ -40,10 +40,14 @@ def test_only_what_has_the_same_answer_for_everybody_is_asked(
     assert ready_probe(make_pod(probe)) == told
 
 
-def test_the_readiness_of_more_than_one_container_is_the_kubelets_to_tell() -> None:
+def test_one_probe_is_asked_and_neither_two_nor_what_others_have_to_say() -> None:
     probe = {"tcpSocket": {"port": 8080}}
-    gate = {"readinessGates": [{"conditionType": "example.com/checked"}]}
-    assert ready_probe(make_pod(probe, **gate)) == ""
+    assert ready_probe(make_pod(probe, readinessGates=[{"conditionType": "a.example/b"}])) == ""
     pod = make_pod(probe)
-    pod["containers"].append({"name": "agent"})
+    bringer: dict[str, Any] = {"name": "modelcar"}
+    pod["containers"].append(bringer)
+    assert ready_probe(pod) == "tcp://pod:8080"
+    bringer["readinessProbe"] = {"exec": {"command": ["true"]}}
+    assert ready_probe(pod) == ""
+    del pod["containers"][0]["readinessProbe"]
     assert ready_probe(pod) == ""
